@@ -1,0 +1,402 @@
+/**
+ * The life of one run, from the line of its lane to a terminal state.
+ *
+ * Pure: it decides and names effects, it performs nothing. `durable(machine)` in `src/runtime` turns it into an actor
+ * that commits each decision before it acts on it. Diagram: `machines/README.md`.
+ *
+ * Who sends what: SQL sends `run.due`, `lane.granted` and `run.claimed` (it decides lane order and claims, inside the
+ * commit); the executor session sends what the agent does; callers and operators send commands through the inbox; the
+ * node that hosts the run sends `attempt.*` and `cancel.expired`.
+ */
+import { assign, setup } from 'xstate'
+
+/** Bumped with every change of this chart that a stored snapshot could notice; `migrate.ts` then learns the step. */
+export const RUN_MACHINE_VERSION = 1
+
+export interface RunInput {
+  /** The run has a `run_at`: it stays out of its lane until SQL says `run.due`. */
+  delayed: boolean
+  /** Keep the lane while parked in `waiting_on_human`. */
+  hold_lane_on_human: boolean
+}
+
+export interface RunContext {
+  /** 1-based number of the present or latest stay in `active`; 0 before the first. */
+  attempt: number
+  delayed: boolean
+  holds_lane: boolean
+  hold_lane_on_human: boolean
+  /** Handed over between live nodes: the next claim keeps the attempt number. */
+  handed_over: boolean
+  /** The present attempt has recorded a checkpoint, so its loss is no step towards a crash loop. */
+  progressed: boolean
+  /** Attempts lost in a row without a new checkpoint. */
+  barren_attempts: number
+  /** Tool calls in flight. */
+  tools: number
+  /** Delegated child runs in flight. */
+  children: number
+  /** Open questions to a human; the run goes back in line with the last answer. */
+  questions: number
+}
+
+/** What a lost attempt should lead to; the policy comes from `RUNLANE_RECOVERY` and `RUNLANE_MAX_CRASHES`. */
+export interface LostAttempt {
+  type: 'attempt.lost'
+  reason: string
+  recovery: 'auto' | 'manual'
+  max_crashes: number
+}
+
+/** Payloads beyond what the chart decides by travel on the events and are read by the record, not by the chart. */
+export type RunEvent =
+  | { type: 'run.due' }
+  | { type: 'lane.granted' }
+  | { type: 'run.claimed' }
+  | { type: 'input.replaced' }
+  | { type: 'session.ready' }
+  | { type: 'call.recorded' }
+  | { type: 'progress.reported' }
+  | { type: 'tool.started' }
+  | { type: 'tool.finished' }
+  | { type: 'child.started' }
+  | { type: 'child.reported' }
+  | { type: 'human.asked'; questions: number }
+  | { type: 'human.answered' }
+  | { type: 'run.completed' }
+  | { type: 'run.failed' }
+  | { type: 'cancel.requested' }
+  | { type: 'session.exited' }
+  | { type: 'cancel.expired' }
+  | { type: 'resume.requested' }
+  | { type: 'attempt.handed_over' }
+  | LostAttempt
+
+/**
+ * The chart's whole contract with the runtime. `facts` become part of the decision's record; `effects` are performed
+ * after that record is committed, in this order of naming.
+ */
+export const RUN_FACTS = [
+  'noteCall',
+  'noteProgress',
+  'noteCancel',
+  'noteQuestions',
+  'noteAnswer',
+  'noteInput',
+  'noteResumeRequest',
+  'noteResumed',
+  'noteLost',
+  'noteOutcome',
+] as const
+export const RUN_EFFECTS = ['startSession', 'cancelSession', 'closeSession', 'killSession'] as const
+
+export type RunFact = (typeof RUN_FACTS)[number]
+export type RunEffect = (typeof RUN_EFFECTS)[number]
+
+const named = Object.fromEntries(
+  [...RUN_FACTS, ...RUN_EFFECTS].map((name) => [name, () => {}]),
+) as Record<RunFact | RunEffect, () => void>
+
+const runSetup = setup({
+  types: {} as {
+    context: RunContext
+    events: RunEvent
+    input: RunInput
+    tags: 'active' | 'parked' | 'terminal'
+  },
+  actions: {
+    ...named,
+    becomeDue: assign({ delayed: false }),
+    takeLane: assign({ holds_lane: true }),
+    leaveLane: assign({ holds_lane: false }),
+    leaveLaneUnlessHeld: assign({ holds_lane: ({ context }) => context.hold_lane_on_human }),
+    openAttempt: assign({
+      attempt: ({ context }) => (context.handed_over ? context.attempt : context.attempt + 1),
+      progressed: ({ context }) => context.handed_over && context.progressed,
+      handed_over: false,
+      tools: 0,
+      children: 0,
+    }),
+    openNextAttempt: assign({
+      attempt: ({ context }) => context.attempt + 1,
+      progressed: false,
+      tools: 0,
+      children: 0,
+    }),
+    countLoss: assign({
+      barren_attempts: ({ context }) => (context.progressed ? 0 : context.barren_attempts + 1),
+    }),
+    forgetLosses: assign({ barren_attempts: 0 }),
+    handOver: assign({ handed_over: true, tools: 0, children: 0 }),
+    progress: assign({ progressed: true, barren_attempts: 0 }),
+    enterTool: assign({ tools: ({ context }) => context.tools + 1 }),
+    leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),
+    enterChild: assign({ children: ({ context }) => context.children + 1 }),
+    leaveChild: assign({ children: ({ context }) => context.children - 1 }),
+    ask: assign({ questions: (_, params: { questions: number }) => params.questions }),
+    answer: assign({ questions: ({ context }) => context.questions - 1 }),
+    endCalls: assign({ tools: 0, children: 0, questions: 0 }),
+  },
+  guards: {
+    belongsInLine: ({ context }) => !context.delayed && !context.holds_lane,
+    isFirstAttempt: ({ context }) => context.holds_lane && context.attempt === 0,
+    holdsLane: ({ context }) => context.holds_lane,
+    isLastTool: ({ context }) => context.tools <= 1,
+    isLastChild: ({ context }) => context.children <= 1,
+    isLastAnswer: ({ context }) => context.questions <= 1,
+    isCrashLoop: ({ context }, params: { max_crashes: number }) =>
+      !context.progressed && context.barren_attempts + 1 >= params.max_crashes,
+    isAutomatic: (_, params: { recovery: 'auto' | 'manual' }) => params.recovery === 'auto',
+  },
+})
+
+export const runMachine = runSetup.createMachine({
+  id: 'run',
+  context: ({ input }) => ({
+    attempt: 0,
+    // The pure transition helpers evaluate this factory without input.
+    delayed: input?.delayed ?? false,
+    holds_lane: false,
+    hold_lane_on_human: input?.hold_lane_on_human ?? false,
+    handed_over: false,
+    progressed: false,
+    barren_attempts: 0,
+    tools: 0,
+    children: 0,
+    questions: 0,
+  }),
+  initial: 'queued',
+  options: { maxIterations: 100 },
+  states: {
+    queued: {
+      description:
+        'Not yet picked up by a node; holds the turn of its lane, or waits for its run_at.',
+      meta: { wakers: ['run.claimed', 'run.due'] },
+      always: { guard: 'belongsInLine', target: 'waiting_on_lane' },
+      on: {
+        'run.due': { actions: 'becomeDue' },
+        'run.claimed': [
+          {
+            guard: 'isFirstAttempt',
+            target: 'active.running',
+            actions: ['openAttempt', 'startSession'],
+          },
+          {
+            guard: 'holdsLane',
+            target: 'active.resuming',
+            actions: ['openAttempt', 'startSession'],
+          },
+        ],
+        'cancel.requested': {
+          target: 'terminal.cancelled',
+          actions: ['noteCancel', 'noteOutcome'],
+        },
+      },
+    },
+    waiting_on_lane: {
+      description: 'Another run of this lane is ahead of it.',
+      meta: { wakers: ['lane.granted'] },
+      on: {
+        'lane.granted': { target: 'queued', actions: 'takeLane' },
+        'input.replaced': { actions: 'noteInput' },
+        'cancel.requested': {
+          target: 'terminal.cancelled',
+          actions: ['noteCancel', 'noteOutcome'],
+        },
+      },
+    },
+    active: {
+      tags: 'active',
+      description: 'The lane is held and an executor session is attached.',
+      initial: 'running',
+      on: {
+        'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'closeSession'] },
+        'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'closeSession'] },
+        'cancel.requested': {
+          target: '.cancel_requested',
+          actions: ['noteCancel', 'cancelSession'],
+        },
+        'attempt.handed_over': { target: 'queued', actions: ['handOver', 'closeSession'] },
+        'attempt.lost': [
+          {
+            guard: { type: 'isCrashLoop', params: ({ event }) => event },
+            target: 'waiting_on_human',
+            actions: [
+              'countLoss',
+              { type: 'ask', params: { questions: 1 } },
+              'noteLost',
+              'noteQuestions',
+              'leaveLaneUnlessHeld',
+              'killSession',
+            ],
+          },
+          {
+            guard: { type: 'isAutomatic', params: ({ event }) => event },
+            target: '.resuming',
+            actions: ['countLoss', 'openNextAttempt', 'noteLost', 'killSession', 'startSession'],
+          },
+          {
+            target: 'terminal.timed_out',
+            actions: ['countLoss', 'noteLost', 'noteOutcome', 'killSession'],
+          },
+        ],
+      },
+      states: {
+        resuming: {
+          description:
+            'Rehydrating: loading the recorded calls and looking for calls of unknown outcome.',
+          meta: { wakers: ['session.ready', 'attempt.lost'] },
+          on: {
+            'session.ready': { target: 'running', actions: 'noteResumed' },
+            'human.asked': {
+              target: '#run.waiting_on_human',
+              actions: [
+                { type: 'ask', params: ({ event }) => event },
+                'noteQuestions',
+                'leaveLaneUnlessHeld',
+                'closeSession',
+              ],
+            },
+          },
+        },
+        running: {
+          description: 'Thinking, streaming, between steps.',
+          meta: { wakers: ['run.completed', 'attempt.lost'] },
+          on: {
+            'call.recorded': { actions: ['progress', 'noteCall'] },
+            'progress.reported': { actions: 'noteProgress' },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
+            'child.started': { target: 'waiting_on_child', actions: ['enterChild', 'noteCall'] },
+            'human.asked': {
+              target: '#run.waiting_on_human',
+              actions: [
+                { type: 'ask', params: ({ event }) => event },
+                'noteQuestions',
+                'leaveLaneUnlessHeld',
+                'closeSession',
+              ],
+            },
+          },
+        },
+        waiting_on_tool: {
+          description: 'A tool call (or a batch) is in flight.',
+          meta: { wakers: ['tool.finished', 'attempt.lost'] },
+          on: {
+            'tool.started': { actions: ['enterTool', 'noteCall'] },
+            'tool.finished': [
+              {
+                guard: 'isLastTool',
+                target: 'running',
+                actions: ['leaveTool', 'progress', 'noteCall'],
+              },
+              { actions: ['leaveTool', 'progress', 'noteCall'] },
+            ],
+            'call.recorded': { actions: ['progress', 'noteCall'] },
+            'progress.reported': { actions: 'noteProgress' },
+          },
+        },
+        waiting_on_child: {
+          description: 'Waiting for delegated child runs.',
+          meta: { wakers: ['child.reported', 'attempt.lost'] },
+          on: {
+            'child.started': { actions: ['enterChild', 'noteCall'] },
+            'child.reported': [
+              {
+                guard: 'isLastChild',
+                target: 'running',
+                actions: ['leaveChild', 'progress', 'noteCall'],
+              },
+              { actions: ['leaveChild', 'progress', 'noteCall'] },
+            ],
+          },
+        },
+        cancel_requested: {
+          description:
+            'The loop exits at its next safe boundary; what is in flight may end and is recorded.',
+          meta: { wakers: ['session.exited', 'cancel.expired', 'attempt.lost'] },
+          on: {
+            // A second cancel is noted and changes nothing.
+            'cancel.requested': { actions: 'noteCancel' },
+            'tool.finished': { actions: ['leaveTool', 'progress', 'noteCall'] },
+            'child.reported': { actions: ['leaveChild', 'progress', 'noteCall'] },
+            'call.recorded': { actions: ['progress', 'noteCall'] },
+            'session.exited': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteOutcome', 'closeSession'],
+            },
+            // Returning or throwing is a boundary as well: the cancel was first.
+            'run.completed': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteOutcome', 'closeSession'],
+            },
+            'run.failed': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteOutcome', 'closeSession'],
+            },
+            'cancel.expired': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteOutcome', 'killSession'],
+            },
+            'attempt.handed_over': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteOutcome', 'killSession'],
+            },
+            'attempt.lost': {
+              target: '#run.terminal.cancelled',
+              actions: ['noteLost', 'noteOutcome', 'killSession'],
+            },
+          },
+        },
+      },
+    },
+    waiting_on_human: {
+      tags: 'parked',
+      description: 'Parked: nothing of it is in memory until a human answers.',
+      meta: { wakers: ['human.answered'] },
+      on: {
+        'human.answered': [
+          {
+            guard: 'isLastAnswer',
+            target: 'queued',
+            actions: ['answer', 'forgetLosses', 'noteAnswer'],
+          },
+          { actions: ['answer', 'noteAnswer'] },
+        ],
+        'cancel.requested': {
+          target: 'terminal.cancelled',
+          actions: ['noteCancel', 'noteOutcome'],
+        },
+      },
+    },
+    terminal: {
+      tags: 'terminal',
+      description: 'Nothing but a resume leaves it.',
+      initial: 'completed',
+      entry: ['leaveLane', 'endCalls'],
+      states: {
+        completed: { description: 'The agent has returned.' },
+        failed: {
+          description: 'The agent, or the runtime on its behalf, gave up; the error says why.',
+          on: {
+            'resume.requested': {
+              target: '#run.queued',
+              actions: ['forgetLosses', 'noteResumeRequest'],
+            },
+          },
+        },
+        cancelled: { description: 'Ended on request; never resumed.' },
+        timed_out: {
+          description: 'Its attempt was lost and not taken up again by itself.',
+          on: {
+            'resume.requested': {
+              target: '#run.queued',
+              actions: ['forgetLosses', 'noteResumeRequest'],
+            },
+          },
+        },
+      },
+    },
+  },
+})
+
+export type RunMachine = typeof runMachine

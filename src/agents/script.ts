@@ -1,0 +1,158 @@
+import { z } from 'zod'
+import type { Json } from '../json.ts'
+import { nearest } from '../nearest.ts'
+import type { Outbound } from './outbound.ts'
+
+const STEPS_MAX = 10_000
+const STEP_MS_MAX = 24 * 3_600_000
+
+const ms = z.number().int().min(0).max(STEP_MS_MAX)
+const name = z.string().min(1).max(255)
+const json = z.custom<Json>(() => true)
+const call = {
+  effects: z.enum(['none', 'idempotent', 'unsafe']).optional(),
+  call_id: name.optional(),
+}
+
+const tool = z.strictObject({
+  tool: name,
+  ms: ms.optional(),
+  result: json.optional(),
+  fail: z.string().optional(),
+  hang: z.boolean().optional(),
+  ...call,
+})
+const http = z.strictObject({ http: z.string().max(2048), body: json.optional(), ...call })
+const toolStep = z.union([tool, http])
+
+/** The steps by the field that names their kind. */
+const KINDS = {
+  think: z.strictObject({ think: ms }),
+  say: z.strictObject({
+    say: z.string(),
+    chunks: z.number().int().min(1).max(10_000).optional(),
+    ms: ms.optional(),
+  }),
+  tool,
+  http,
+  parallel: z.strictObject({ parallel: z.array(toolStep).min(1).max(1000) }),
+  journal: z.strictObject({ journal: z.record(z.string(), json) }),
+  step: z.strictObject({ step: name, ms: ms.optional(), result: json.optional() }),
+  spin: z.strictObject({ spin: ms }),
+  fail: z.strictObject({ fail: z.string() }),
+  return: z.strictObject({ return: json }),
+} as const
+
+/** Part of the contract, but not of this version. */
+const COMING = ['model', 'delegate', 'delegate_all', 'ask', 'waitpoint', 'wait']
+
+export type ToolStep = z.infer<typeof tool> | z.infer<typeof http>
+export type ScriptStep = {
+  [K in keyof typeof KINDS]: z.infer<(typeof KINDS)[K]>
+}[keyof typeof KINDS]
+export interface Script {
+  steps: ScriptStep[]
+}
+
+interface Problem {
+  path: string
+  message: string
+}
+
+/** What does not fit in a scripted input, with the path of each finding; stops at the first 20. */
+export function scriptProblems(input: unknown, outbound: Outbound): Problem[] {
+  const script = input as { steps?: unknown; vars?: unknown } | null
+  if (typeof script !== 'object' || script === null || Array.isArray(script)) {
+    return [{ path: 'input', message: 'must be an object with "steps"' }]
+  }
+  const problems: Problem[] = []
+  for (const field of Object.keys(script)) {
+    if (field === 'steps' || field === 'vars') continue
+    problems.push({
+      path: `input.${field}`,
+      message: `is unknown${hint(field, ['steps', 'vars'])}`,
+    })
+  }
+  if (!Array.isArray(script.steps))
+    return [...problems, { path: 'input.steps', message: 'must be an array of steps' }]
+  if (script.steps.length > STEPS_MAX) {
+    return [...problems, { path: 'input.steps', message: `has more than ${STEPS_MAX} steps` }]
+  }
+  const callIds = new Set<string>()
+  for (const [index, step] of script.steps.entries()) {
+    problems.push(...stepProblems(step, `input.steps[${index}]`, outbound, callIds))
+    if (problems.length >= 20) break
+  }
+  return problems
+}
+
+/** A script that was validated when it was posted. */
+export const parseScript = (input: Json): Script => input as unknown as Script
+
+function stepProblems(
+  step: unknown,
+  path: string,
+  outbound: Outbound,
+  callIds: Set<string>,
+): Problem[] {
+  if (typeof step !== 'object' || step === null || Array.isArray(step))
+    return [{ path, message: 'must be an object' }]
+  const fields = Object.keys(step)
+  const coming = fields.find((field) => COMING.includes(field))
+  if (coming)
+    return [
+      { path: `${path}.${coming}`, message: `${coming} steps are not supported by this version` },
+    ]
+  // "fail" is also a field of a tool step, so the kinds are looked for in their order.
+  const kind = (Object.keys(KINDS) as (keyof typeof KINDS)[]).find((known) =>
+    fields.includes(known),
+  )
+  if (!kind) {
+    const [first = ''] = fields
+    return [{ path, message: `is no known step${hint(first, [...Object.keys(KINDS), ...COMING])}` }]
+  }
+  const parsed = KINDS[kind].safeParse(step)
+  if (!parsed.success) return parsed.error.issues.flatMap((issue) => issueProblems(issue, path))
+  const calls =
+    kind === 'parallel' ? (parsed.data as z.infer<typeof KINDS.parallel>).parallel : [parsed.data]
+  return calls.flatMap((item, nth) =>
+    callProblems(item, kind === 'parallel' ? `${path}.parallel[${nth}]` : path, outbound, callIds),
+  )
+}
+
+function callProblems(
+  item: object,
+  path: string,
+  outbound: Outbound,
+  callIds: Set<string>,
+): Problem[] {
+  const problems: Problem[] = []
+  if ('http' in item) {
+    const refused = outbound.refusal(String(item.http))
+    if (refused) problems.push({ path: `${path}.http`, message: refused })
+  }
+  if ('call_id' in item && typeof item.call_id === 'string') {
+    if (callIds.has(item.call_id))
+      problems.push({ path: `${path}.call_id`, message: 'is used by an earlier step' })
+    callIds.add(item.call_id)
+  }
+  return problems
+}
+
+function issueProblems(issue: z.core.$ZodIssue, path: string): Problem[] {
+  const at =
+    path +
+    issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('')
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map((key) => ({ path: `${at}.${key}`, message: 'is unknown' }))
+  if (issue.code === 'invalid_union') {
+    const [best] = [...issue.errors].sort((a, b) => a.length - b.length)
+    return (best ?? []).flatMap((inner) => issueProblems(inner, at))
+  }
+  return [{ path: at, message: issue.message }]
+}
+
+function hint(word: string, known: string[]): string {
+  const near = nearest(word, known)
+  return near === undefined ? '' : `, did you mean "${near}"?`
+}

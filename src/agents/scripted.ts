@@ -1,0 +1,118 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Json } from '../json.ts'
+import { type Agent, type AgentContext, RunError, type Tool } from './agent.ts'
+import type { Outbound } from './outbound.ts'
+import {
+  parseScript,
+  type Script,
+  type ScriptStep,
+  scriptProblems,
+  type ToolStep,
+} from './script.ts'
+
+/**
+ * The agent whose input is its script. It needs no model key, so demos, load tests, deployment checks and black-box
+ * tests use it. It is written on the public `ctx`, like any agent. Output: `{ results: [one per step] }`, unless a
+ * `return` step gives another.
+ */
+export function scriptedAgent(outbound: Outbound): Agent {
+  const tools = toolsOf(outbound)
+  return {
+    name: 'scripted',
+    tools: (name) => (name === 'http' ? tools.http : tools.simulated),
+    validate: (input) => scriptProblems(input, outbound),
+    needsThread: (input) => parseScript(input).steps.some((step) => 'spin' in step),
+    async run(ctx) {
+      const script = parseScript(ctx.input)
+      return perform(ctx, script)
+    },
+  }
+}
+
+async function perform(ctx: AgentContext, script: Script): Promise<unknown> {
+  const results: unknown[] = []
+  for (const step of script.steps) {
+    if ('return' in step) return step.return
+    if ('fail' in step && !('tool' in step)) throw new RunError('agent_error', step.fail)
+    results.push(await performStep(ctx, step))
+  }
+  return { results }
+}
+
+async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown> {
+  if ('think' in step) return think(ctx, step.think)
+  if ('say' in step) {
+    const { chunks, ms } = step
+    await ctx.say(step.say, {
+      ...(chunks === undefined ? {} : { chunks }),
+      ...(ms === undefined ? {} : { ms }),
+    })
+    return step.say
+  }
+  if ('step' in step) {
+    return ctx.step(step.step, async ({ signal }) => {
+      if (step.ms) await delay(step.ms, undefined, { signal })
+      return step.result ?? null
+    })
+  }
+  if ('journal' in step) {
+    await ctx.journal(step.journal)
+    return step.journal
+  }
+  if ('spin' in step) return spin(step.spin)
+  if ('parallel' in step) return parallel(ctx, step.parallel)
+  if ('tool' in step || 'http' in step) return callTool(ctx, step)
+  throw new RunError('agent_error', 'a step of an unknown kind')
+}
+
+async function think(ctx: AgentContext, ms: number): Promise<null> {
+  ctx.heartbeat()
+  await delay(ms, undefined, { signal: ctx.signal })
+  return null
+}
+
+/** What a careless agent does: nothing else in its thread moves meanwhile. */
+function spin(ms: number): null {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+  return null
+}
+
+/** All calls end before the first failure counts, so that each outcome is recorded. */
+async function parallel(ctx: AgentContext, steps: ToolStep[]): Promise<Json[]> {
+  const outcomes = await Promise.allSettled(steps.map((step) => callTool(ctx, step)))
+  const failure = outcomes.find((outcome) => outcome.status === 'rejected')
+  if (failure) throw failure.reason
+  return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : null))
+}
+
+function callTool(ctx: AgentContext, step: ToolStep): Promise<Json> {
+  const name = 'http' in step ? 'http' : step.tool
+  const options = step.call_id === undefined ? {} : { callId: step.call_id }
+  return ctx.tool(name, step as unknown as Json, options)
+}
+
+function toolsOf(outbound: Outbound): { simulated: Tool<never>; http: Tool<never> } {
+  const effects = (step: ToolStep) => step.effects ?? 'unsafe'
+  const simulated: Tool<Extract<ToolStep, { tool: string }>> = {
+    effects,
+    async execute(step, { signal }) {
+      if (step.hang)
+        await new Promise((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason)),
+        )
+      await delay(step.ms ?? 0, undefined, { signal })
+      if (step.fail !== undefined) throw new Error(step.fail)
+      return step.result ?? null
+    },
+  }
+  const http: Tool<Extract<ToolStep, { http: string }>> = {
+    effects,
+    execute: (step, { signal, idempotencyKey }) =>
+      outbound.post(step.http, step.body ?? null, {
+        headers: { 'idempotency-key': idempotencyKey },
+        signal,
+      }),
+  }
+  return { simulated: simulated as unknown as Tool<never>, http: http as unknown as Tool<never> }
+}

@@ -1,0 +1,60 @@
+/**
+ * What the service refuses or cannot do right now, as values with a stable `code`. `http/problem.ts` maps each code to
+ * a status. Messages carry ids and field names, never payloads.
+ */
+
+/** One field that does not fit: `path` like `steps[0].think`, dotted from the body's root. */
+export interface FieldError {
+  path: string
+  message: string
+}
+
+export type RefusalCode =
+  | 'bad_request'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'not_found'
+  | 'validation_error'
+  | 'unknown_agent'
+  | 'unknown_queue'
+  | 'body_too_large'
+  | 'lane_busy'
+  | 'idempotency_conflict'
+  | 'not_cancellable'
+  | 'not_resumable'
+  | 'unknown_tool_call'
+  | 'not_waiting'
+  | 'ambiguous_answer'
+  | 'record_refused'
+  | 'database_unavailable'
+  | 'draining'
+  | 'too_many_streams'
+
+export class Refusal extends Error {
+  readonly code: RefusalCode
+  /** Members added to the problem document. */
+  readonly details: Record<string, unknown>
+
+  constructor(
+    code: RefusalCode,
+    message: string,
+    details: Record<string, unknown> = {},
+    cause?: unknown,
+  ) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.name = 'Refusal'
+    this.code = code
+    this.details = details
+  }
+}
+
+/** The run belongs to another node now, or its session was ended: whoever gets this stops at once, without a trace. */
+export class SessionClosed extends Error {
+  constructor(reason: string) {
+    super(reason)
+    this.name = 'SessionClosed'
+  }
+}
+
+export const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error)

@@ -1,0 +1,14 @@
+import type { Agent } from '../../agents/agent.ts'
+import { type Job, runSession, SessionControl, type SessionPort } from '../../agents/session.ts'
+import type { Session } from './session.ts'
+
+/** Runs an attempt on the main thread: for agents whose steps cannot block it. */
+export function startInline(agent: Agent, job: Job, port: SessionPort): Session {
+  const control = new SessionControl()
+  void runSession(agent, job, port, control)
+  return {
+    cancel: () => control.cancel(),
+    drain: () => control.drain(),
+    kill: () => control.kill(),
+  }
+}

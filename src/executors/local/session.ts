@@ -1,0 +1,9 @@
+/** A running attempt as its host sees it. How it ended comes as a message through its port. */
+export interface Session {
+  /** Asks it to end at its next boundary: a cancel. Idempotent. */
+  cancel(): void
+  /** Asks it to stop at its next boundary, to go on elsewhere: the node is draining. */
+  drain(): void
+  /** Ends it now; nothing that it sends afterwards counts. */
+  kill(): void
+}

@@ -1,0 +1,51 @@
+import { Hono } from 'hono'
+import { requestId } from 'hono/request-id'
+import { secureHeaders } from 'hono/secure-headers'
+import { Refusal } from '../errors.ts'
+import { consoleRoutes } from '../console/routes.ts'
+import { bearerAuth } from './auth.ts'
+import { chartRoutes } from './charts.ts'
+import { commandRoutes } from './commands.ts'
+import { probeRoutes } from './probes.ts'
+import { problem, problemOf } from './problem.ts'
+import { runRoutes } from './runs.ts'
+import type { Service } from './service.ts'
+import { streamRoutes } from './streams.ts'
+
+/** The whole HTTP surface. Everything but probes and the console's static files needs a token. */
+export function createApp(service: Service): Hono {
+  const app = new Hono()
+  app.use(
+    requestId(),
+    secureHeaders({
+      contentSecurityPolicy: { defaultSrc: ["'self'"], frameAncestors: ["'none'"] },
+    }),
+  )
+  app.onError((error, c) => {
+    const refusal = problemOf(error)
+    if (refusal) return problem(c, refusal)
+    service.log.error(
+      { request_id: c.get('requestId'), path: c.req.path, problem: error.stack ?? String(error) },
+      'a request failed',
+    )
+    return c.json(
+      { type: 'about:blank', title: 'Internal Server Error', status: 500, code: 'internal_error' },
+      500,
+      {
+        'content-type': 'application/problem+json',
+      },
+    )
+  })
+  app.notFound((c) =>
+    problem(c, new Refusal('not_found', `there is nothing at ${c.req.path.slice(0, 200)}`)),
+  )
+
+  app.route('/', probeRoutes(service))
+  app.route('/', consoleRoutes())
+  app.use(bearerAuth(service.authenticate))
+  app.route('/', runRoutes(service))
+  app.route('/', commandRoutes(service))
+  app.route('/', chartRoutes(service))
+  app.route('/', streamRoutes(service))
+  return app
+}

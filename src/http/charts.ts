@@ -1,0 +1,76 @@
+import { readFile } from 'node:fs/promises'
+import { Hono } from 'hono'
+import { z } from 'zod'
+import { RUN_MACHINE_VERSION } from '../../machines/run.ts'
+import { describeMachine } from '../diagrams/graph.ts'
+import { MACHINES } from '../diagrams/registry.ts'
+import { Refusal } from '../errors.ts'
+import { acceptedEvents } from '../runtime/accepted.ts'
+import { statusHistory } from '../store/events.ts'
+import type { RunStatus } from '../store/rows.ts'
+import { loadHosted } from '../store/runs.ts'
+import { readQuery } from './body.ts'
+import { lastSequenceQuery } from './queries.ts'
+import { existing } from './runs.ts'
+import type { Service } from './service.ts'
+
+const atQuery = z.strictObject({ at: lastSequenceQuery.optional() })
+
+/** The charts themselves, and where a run is in its own. */
+export function chartRoutes(service: Service): Hono {
+  const { node, reads } = service
+  const app = new Hono()
+
+  const graphOf = (id: string) => {
+    if (id === 'run') return describeMachine(node.machine, RUN_MACHINE_VERSION)
+    const known = MACHINES.find(({ machine }) => machine.id === id)
+    if (!known) throw new Refusal('not_found', `there is no machine ${id.slice(0, 64)}`)
+    return describeMachine(known.machine, known.version)
+  }
+
+  app.get('/machines', (c) => {
+    const machines = MACHINES.map(({ machine: { id }, version }) => ({
+      id,
+      version,
+      url: `/machines/${id}`,
+      svg_url: `/machines/${id}.svg`,
+    }))
+    return c.json({ machines, next_cursor: null })
+  })
+
+  app.get('/machines/:file', async (c) => {
+    const [, id = '', kind] = /^([a-z-]+)(?:\.(svg|mmd))?$/.exec(c.req.param('file')) ?? []
+    const graph = graphOf(id)
+    if (kind === undefined) return c.json(graph)
+    const text = await readFile(new URL(`../../machines/${id}.${kind}`, import.meta.url), 'utf8')
+    return c.body(text, 200, {
+      'content-type': kind === 'svg' ? 'image/svg+xml' : 'text/plain; charset=utf-8',
+    })
+  })
+
+  app.get('/runs/:run_id/statechart', async (c) => {
+    const { at } = readQuery(c, atQuery)
+    const run = await existing(service, c)
+    const row = await loadHosted(reads, run.run_id)
+    if (!row) throw new Refusal('not_found', `there is no run ${run.run_id}`)
+    const changes = await statusHistory(reads, run.run_id, at ?? row.last_sequence)
+    const history = changes.map(({ sequence, payload, created_at }) => {
+      const { from, to } = payload as { from: RunStatus | null; to: RunStatus }
+      return { sequence, from, to, at: created_at }
+    })
+    const latest = history.at(-1)
+    const isNow = at === undefined || at >= row.last_sequence
+    return c.json({
+      machine: 'run',
+      version: RUN_MACHINE_VERSION,
+      value: isNow ? row.status : (latest?.to ?? null),
+      since: isNow ? run.status_since : (latest?.at ?? null),
+      history,
+      // What is accepted is a question about now; of the past there is nothing left to accept.
+      can: isNow ? acceptedEvents(node.machine, row) : [],
+      svg_url: '/machines/run.svg',
+    })
+  })
+
+  return app
+}

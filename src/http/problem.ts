@@ -1,0 +1,69 @@
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { Refusal, type RefusalCode } from '../errors.ts'
+import { isConnectionError } from '../store/database.ts'
+
+/** The one table from what was refused to its status. */
+const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
+  bad_request: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  not_found: 404,
+  validation_error: 422,
+  unknown_agent: 422,
+  unknown_queue: 422,
+  body_too_large: 413,
+  lane_busy: 409,
+  idempotency_conflict: 409,
+  not_cancellable: 409,
+  not_resumable: 409,
+  unknown_tool_call: 409,
+  not_waiting: 409,
+  ambiguous_answer: 409,
+  record_refused: 422,
+  database_unavailable: 503,
+  draining: 503,
+  too_many_streams: 503,
+}
+
+const TITLES: Partial<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  409: 'Conflict',
+  413: 'Content Too Large',
+  422: 'Unprocessable Content',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+}
+
+/** RFC 9457. `code` is stable; `detail` is for people. */
+export function problem(c: Context, refusal: Refusal): Response {
+  const status = STATUS[refusal.code]
+  const headers: Record<string, string> = { 'content-type': 'application/problem+json' }
+  if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
+  if (status === 503) headers['retry-after'] = '1'
+  const body = {
+    type: 'about:blank',
+    title: TITLES[status] ?? 'Error',
+    status,
+    code: refusal.code,
+    detail: refusal.message,
+    instance: c.req.path,
+    ...refusal.details,
+  }
+  return c.body(JSON.stringify(body), status, headers)
+}
+
+/** What any thrown thing becomes. Anything unforeseen is a 500 without its message: that goes to the log. */
+export function problemOf(error: unknown): Refusal | undefined {
+  if (error instanceof Refusal) return error
+  if (error instanceof HTTPException && error.status === 400)
+    return new Refusal('bad_request', error.message)
+  if (isConnectionError(error)) {
+    return new Refusal('database_unavailable', 'the database is away', {}, error)
+  }
+  return undefined
+}

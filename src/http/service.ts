@@ -1,0 +1,19 @@
+import type { AgentRegistry } from '../agents/registry.ts'
+import type { Outbound } from '../agents/outbound.ts'
+import type { Logger } from '../runtime/log.ts'
+import type { RunlaneNode } from '../runtime/node.ts'
+import type { Sql } from '../store/database.ts'
+import type { Authenticate } from './auth.ts'
+
+/** What the routes work with. */
+export interface Service {
+  node: RunlaneNode
+  reads: Sql
+  agents: AgentRegistry
+  outbound: Outbound
+  authenticate: Authenticate
+  bodyLimitBytes: number
+  sseHeartbeatMs: number
+  version: string
+  log: Logger
+}

@@ -1,0 +1,198 @@
+import { type Context, Hono } from 'hono'
+import { stream } from 'hono/streaming'
+import type { StreamingApi } from 'hono/utils/stream'
+import { z } from 'zod'
+import { Refusal } from '../errors.ts'
+import { cursorOfSequence, type EventScope, logBounds } from '../store/events.ts'
+import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
+import { findRun } from '../store/runs.ts'
+import { readQuery } from './body.ts'
+import { eventIdText, lastSequenceQuery, visibilityQuery } from './queries.ts'
+import { existing } from './runs.ts'
+import type { Service } from './service.ts'
+
+const STREAMS_MAX = 2_000
+/** A reader whose socket takes nothing for this long is gone, as far as we can tell. */
+const WRITE_TIMEOUT_MS = 60_000
+
+const streamQuery = z.strictObject({
+  after_event_id: z.string().optional(),
+  after_sequence: lastSequenceQuery.optional(),
+  run_id: z.string().max(255).optional(),
+  visibility: visibilityQuery,
+})
+
+/** Live events as Server-Sent Events: of a run, of a conversation, of everything. */
+export function streamRoutes(service: Service): Hono {
+  const app = new Hono()
+  let open = 0
+
+  app.get('/runs/:run_id/agent-events', async (c) => {
+    const run = await existing(service, c)
+    return serve(c, { run_id: run.run_id }, run.run_id)
+  })
+  app.get('/conversations/:id/agent-events', async (c) =>
+    serve(c, { conversation_id: c.req.param('id') }),
+  )
+  app.get('/agent-events', async (c) => serve(c, {}))
+  return app
+
+  async function serve(
+    c: Context,
+    scope: Omit<EventScope, 'visibility'>,
+    ofRun?: string,
+  ): Promise<Response> {
+    const query = readQuery(c, streamQuery)
+    const runId = ofRun ?? query.run_id
+    const afterId = await cursorOf(c, query, runId)
+    if (open >= STREAMS_MAX)
+      throw new Refusal('too_many_streams', `this node serves ${STREAMS_MAX} streams already`)
+    headersOf(c)
+    return stream(c, async (out) => {
+      open += 1
+      try {
+        const wanted = {
+          ...scope,
+          ...(runId === undefined ? {} : { run_id: runId }),
+          visibility: query.visibility,
+        }
+        await new Stream(service, out, wanted, runId).run(afterId)
+      } finally {
+        open -= 1
+      }
+    })
+  }
+
+  /** Last-Event-ID, then after_event_id, then after_sequence (of a run only). @throws Refusal bad_request */
+  async function cursorOf(
+    c: Context,
+    query: z.output<typeof streamQuery>,
+    runId: string | undefined,
+  ): Promise<number> {
+    const text = c.req.header('last-event-id') ?? query.after_event_id
+    if (text !== undefined && text !== '') {
+      if (!eventIdText.test(text)) throw new Refusal('bad_request', 'the cursor is not an event id')
+      return Number(text)
+    }
+    if (query.after_sequence === undefined || runId === undefined) return 0
+    return cursorOfSequence(service.reads, runId, query.after_sequence)
+  }
+}
+
+function headersOf(c: Context): void {
+  c.header('content-type', 'text/event-stream; charset=utf-8')
+  c.header('cache-control', 'no-cache, no-transform')
+  c.header('x-accel-buffering', 'no')
+}
+
+/** One reader's connection. */
+class Stream {
+  #service: Service
+  #out: StreamingApi
+  #scope: EventScope
+  /** The stream of one run ends with it. */
+  #runId: string | undefined
+  #ended = new AbortController()
+  #lastWriteAt = performance.now()
+
+  constructor(service: Service, out: StreamingApi, scope: EventScope, runId: string | undefined) {
+    this.#service = service
+    this.#out = out
+    this.#scope = scope
+    this.#runId = runId
+  }
+
+  async run(afterId: number): Promise<void> {
+    const { node, sseHeartbeatMs, log } = this.#service
+    this.#out.onAbort(() => this.#ended.abort())
+    const heartbeat = setInterval(() => void this.#beat(), sseHeartbeatMs)
+    try {
+      // Proxies and clients see an open stream at once.
+      await this.#write(': connected\n\n')
+      if (await this.#replayedWhole(afterId)) return
+      for await (const page of node.feed.read({
+        scope: this.#scope,
+        afterId,
+        signal: this.#ended.signal,
+      })) {
+        if (page === 'reset') return await this.#write('event: reset\ndata: {}\n\n')
+        await this.#write(page.map(frameOf).join(''))
+        if (await this.#isOver(page)) return
+      }
+      if (!this.#ended.signal.aborted) await this.#bye()
+    } catch (error) {
+      log.warn({ problem: String(error) }, 'an event stream ended')
+    } finally {
+      clearInterval(heartbeat)
+      this.#ended.abort()
+    }
+  }
+
+  /** The run ended before: whoever comes with the last cursor gets nothing more, and is told so by the end. */
+  async #replayedWhole(afterId: number): Promise<boolean> {
+    if (this.#runId === undefined || afterId === 0) return false
+    const { reads } = this.#service
+    const run = await findRun(reads, this.#runId)
+    if (!run || !isTerminal(run.status)) return false
+    if (afterId > (await logBounds(reads)).last) return false
+    return afterId >= (await cursorOfSequence(reads, this.#runId, run.last_sequence))
+  }
+
+  /** True after the last event of the one run that is read: its terminal status, unless it was resumed since. */
+  async #isOver(page: RunEventRow[]): Promise<boolean> {
+    const last = page.at(-1)
+    if (this.#runId === undefined || last?.event_type !== 'run_status_changed') return false
+    const { to } = last.payload as { to: RunStatus }
+    if (!isTerminal(to)) return false
+    const run = await findRun(this.#service.reads, this.#runId)
+    return run === undefined || run.last_sequence === last.sequence
+  }
+
+  async #beat(): Promise<void> {
+    if (performance.now() - this.#lastWriteAt > WRITE_TIMEOUT_MS) {
+      this.#ended.abort()
+      return this.#out.abort()
+    }
+    // A write under way keeps the connection alive by itself, and a second one would only queue behind it.
+    if (!this.#writing) await this.#write(': heartbeat\n\n')
+  }
+
+  #writing = false
+
+  /** Waits until the socket takes it: a slow reader is paced here, and costs what one page takes. */
+  async #write(text: string): Promise<void> {
+    this.#writing = true
+    if (text !== '') await this.#out.write(text)
+    this.#writing = false
+    this.#lastWriteAt = performance.now()
+  }
+
+  /** The service stops: come back in a moment, spread out, to whoever serves then. */
+  async #bye(): Promise<void> {
+    const retryMs = 1000 + Math.floor(Math.random() * 2000)
+    await this.#write(`event: bye\nretry: ${retryMs}\ndata: {}\n\n`)
+  }
+}
+
+const frames = new WeakMap<RunEventRow, string>()
+
+/** Readers of the tailer's ring share the events, so each is put into words once. */
+function frameOf(event: RunEventRow): string {
+  const known = frames.get(event)
+  if (known !== undefined) return known
+  const { id, event_type, run_id, conversation_id, sequence, visibility, payload, created_at } =
+    event
+  const data = JSON.stringify({
+    id,
+    event_type,
+    run_id,
+    conversation_id,
+    sequence,
+    visibility,
+    payload,
+    created_at,
+  })
+  const frame = `id: ${id}\ndata: ${data}\n\n`
+  frames.set(event, frame)
+  return frame
+}

@@ -1,0 +1,10 @@
+import { monotonicFactory } from 'ulid'
+
+const ulid = monotonicFactory()
+
+/** Ids are ULIDs with a prefix that names the thing: they sort by time of creation, which the run list relies on. */
+export const newRunId = (): string => `run_${ulid()}`
+export const newConversationId = (): string => `conv_${ulid()}`
+export const newCommandId = (): string => `cmd_${ulid()}`
+export const newTokenId = (): string => `wp_${ulid()}`
+export const newRecordId = (): string => ulid()

@@ -1,0 +1,123 @@
+import { RUN_MACHINE_VERSION, type RunMachine } from '../../machines/run.ts'
+import { Refusal } from '../errors.ts'
+import { newCommandId, newRecordId, newRunId } from '../ids.ts'
+import type { Json } from '../json.ts'
+import type { CreateGroup, RunDraft } from '../store/flush.ts'
+import type { EncodedChart, RunOptions } from '../store/rows.ts'
+import { encodeChart, newChart } from './codec.ts'
+import type { Committer } from './committer.ts'
+import type { Mailroom } from './mailroom.ts'
+
+/** A checked request for a run. */
+export interface RunRequest {
+  conversation_id: string
+  agent: string
+  surface: string
+  created_by: string
+  owner: string | null
+  lane_key: string
+  lane_policy: RunDraft['lane_policy']
+  queue: string
+  priority: number
+  run_at: string | null
+  hold_lane_on_human: boolean
+  idempotency_key: string | null
+  input: Json
+  metadata: Record<string, Json>
+  options: RunOptions
+}
+
+export interface Created {
+  run_ids: string[]
+  /** All of them were there before: the same Idempotency-Key, or an input that replaced a waiting one. */
+  existing: boolean
+  /** The request was a repetition under its Idempotency-Key. */
+  replayed: boolean
+}
+
+/** Rounds of a `coalesce` that keeps losing against the lane's movement. */
+const TRIES = 10
+
+/** Writes new runs; all requests of one call are accepted or none. */
+export class Creator {
+  #machine: RunMachine
+  #committer: Committer
+  #mailroom: Mailroom
+  #charts = new Map<string, EncodedChart>()
+
+  constructor(options: { machine: RunMachine; committer: Committer; mailroom: Mailroom }) {
+    this.#machine = options.machine
+    this.#committer = options.committer
+    this.#mailroom = options.mailroom
+  }
+
+  /** @throws Refusal lane_busy, idempotency_conflict, database_unavailable */
+  async create(requests: RunRequest[]): Promise<Created> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const group = this.#groupOf(requests)
+      const answer = await this.#committer.create(group)
+      if ('runs' in answer) {
+        const existing = answer.runs.every((run) => run.existing)
+        return { run_ids: answer.runs.map((run) => run.run_id), existing, replayed: existing }
+      }
+      if (answer.refused !== 'coalesce') throw refusalOf(answer)
+      const [request] = requests
+      if (request && (await this.#mailroom.replaceInput(answer.run_id, request.input))) {
+        return { run_ids: [answer.run_id], existing: true, replayed: false }
+      }
+    }
+    throw new Refusal(
+      'lane_busy',
+      'the lane moved on each time its waiting run was about to be replaced: try again',
+    )
+  }
+
+  #groupOf(requests: RunRequest[]): CreateGroup {
+    const careful = requests.some(
+      (request) => request.idempotency_key !== null || request.lane_policy !== 'enqueue',
+    )
+    return {
+      group_id: newRecordId(),
+      careful,
+      members: requests.map((request) => this.#draftOf(request)),
+    }
+  }
+
+  #draftOf({ hold_lane_on_human, ...request }: RunRequest): RunDraft {
+    const run_id = newRunId()
+    const interrupts = request.lane_policy === 'interrupt'
+    return {
+      ...request,
+      run_id,
+      parent_run_id: null,
+      root_run_id: run_id,
+      front: interrupts,
+      interrupt_command_id: interrupts ? newCommandId() : null,
+      chart: this.#chartOf(request.run_at !== null, hold_lane_on_human),
+    }
+  }
+
+  #chartOf(delayed: boolean, hold_lane_on_human: boolean): EncodedChart {
+    const key = `${RUN_MACHINE_VERSION}:${delayed}:${hold_lane_on_human}`
+    const known = this.#charts.get(key)
+    if (known) return known
+    const chart = encodeChart(newChart(this.#machine, { delayed, hold_lane_on_human }))
+    this.#charts.set(key, chart)
+    return chart
+  }
+}
+
+function refusalOf(answer: { refused: string; run_id: string }): Refusal {
+  if (answer.refused === 'idempotency_conflict') {
+    return new Refusal(
+      'idempotency_conflict',
+      `this Idempotency-Key was used for ${answer.run_id} with another body`,
+      {
+        run_id: answer.run_id,
+      },
+    )
+  }
+  return new Refusal('lane_busy', `the lane is busy with ${answer.run_id}`, {
+    run_id: answer.run_id,
+  })
+}

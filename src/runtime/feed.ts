@@ -1,0 +1,245 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { isConnectionError } from '../store/database.ts'
+import type { EventScope } from '../store/events.ts'
+import { type RunEventRow, visibilityLevel } from '../store/rows.ts'
+import type { Logger } from './log.ts'
+
+export interface FeedOptions {
+  readEvents(scope: EventScope, afterId: number, limit: number): Promise<RunEventRow[]>
+  logBounds(): Promise<{ first: number; last: number }>
+  log: Logger
+}
+
+/** Events that are kept for live readers; one that is further behind is reset. */
+const RING_MAX = 10_000
+const PAGE = 500
+/** With readers and no hint: how often the log is looked at, in milliseconds. */
+const POLL_MS = 500
+
+export interface Reading {
+  scope: EventScope
+  afterId: number
+  signal: AbortSignal
+}
+
+export interface RunWatch {
+  /** Resolves at the next event of the run, or when the signal aborts. */
+  next(signal: AbortSignal): Promise<void>
+  close(): void
+}
+
+/** `reset`: the reader was too slow for the ring, or its cursor is ahead of the log; it has to start over. */
+export type Page = RunEventRow[] | 'reset'
+
+/**
+ * One tailer per node feeds all its readers. It reads the log in id order (ids are safe cursors) into a ring; readers
+ * pull from the ring at their own pace, so a slow one costs no memory and delays nobody.
+ */
+export class Feed {
+  #options: FeedOptions
+  /** Events tail-RING_MAX .. tail, oldest first. */
+  #ring: RunEventRow[] = []
+  #tail = 0
+  #known = 0
+  #readers = 0
+  #loop: Promise<void> = Promise.resolve()
+  /** Set while the tailer runs. */
+  #started: Promise<void> | null = null
+  #wakeTailer: () => void = () => {}
+  #wakeReaders = new Set<() => void>()
+  #stopping = new AbortController()
+
+  constructor(options: FeedOptions) {
+    this.#options = options
+  }
+
+  get readers(): number {
+    return this.#readers
+  }
+
+  /** The log has grown: to `lastId`, or (undefined) by an unknown number. */
+  advance(lastId?: number): void {
+    if (lastId !== undefined && lastId <= this.#known) return
+    this.#known = lastId ?? this.#known
+    this.#wakeTailer()
+  }
+
+  /**
+   * Pages of events after the cursor, in id order, without a gap: first from the database, then live. Ends when the
+   * signal aborts or the feed stops.
+   */
+  async *read({ scope, afterId, signal }: Reading): AsyncGenerator<Page> {
+    this.#readers += 1
+    const ended = AbortSignal.any([signal, this.#stopping.signal])
+    try {
+      await this.#ensureTailing()
+      if (afterId > this.#tail && afterId > (await this.#options.logBounds()).last) {
+        yield 'reset'
+        return
+      }
+      let cursor = afterId
+      for await (const page of this.#replay(scope, afterId, ended)) {
+        cursor = page.cursor
+        if (page.events.length > 0) yield page.events
+      }
+      yield* this.#follow(scope, cursor, ended)
+    } finally {
+      this.#readers -= 1
+    }
+  }
+
+  /**
+   * Watches one run from now on: whoever looks at its row after this resolves, and then waits for `next`, misses nothing.
+   * `close` must be called.
+   */
+  async watch(runId: string): Promise<RunWatch> {
+    this.#readers += 1
+    try {
+      await this.#ensureTailing()
+    } catch (error) {
+      this.#readers -= 1
+      throw error
+    }
+    let seen = this.#tail
+    return {
+      next: async (signal) => {
+        const ended = AbortSignal.any([signal, this.#stopping.signal])
+        while (!ended.aborted) {
+          const fresh = this.#since(seen)
+          seen = this.#tail
+          if (fresh.some((event) => event.run_id === runId)) return
+          await this.#moved(ended)
+        }
+      },
+      close: () => {
+        this.#readers -= 1
+      },
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#wakeTailer()
+    await this.#loop
+  }
+
+  async *#replay(scope: EventScope, afterId: number, ended: AbortSignal) {
+    let cursor = afterId
+    while (!ended.aborted) {
+      // All that is committed up to this id is visible to the query that follows.
+      const tail = this.#tail
+      const events = await this.#options.readEvents(scope, cursor, PAGE)
+      const whole = events.length < PAGE
+      cursor = Math.max(events.at(-1)?.id ?? cursor, whole ? tail : cursor)
+      yield { events, cursor }
+      if (whole && cursor >= this.#oldest()) return
+    }
+  }
+
+  async *#follow(scope: EventScope, from: number, ended: AbortSignal): AsyncGenerator<Page> {
+    let cursor = from
+    const level = visibilityLevel(scope.visibility)
+    while (!ended.aborted) {
+      if (cursor < this.#oldest()) {
+        yield 'reset'
+        return
+      }
+      const fresh = this.#since(cursor)
+      cursor = fresh.at(-1)?.id ?? cursor
+      const events = fresh.filter(
+        (event) => visibilityLevel(event.visibility) <= level && matches(scope, event),
+      )
+      if (events.length > 0) yield events
+      else if (fresh.length === 0) await this.#moved(ended)
+    }
+  }
+
+  /** The id before the first one in the ring: readers behind it need the database. */
+  #oldest(): number {
+    return (this.#ring[0]?.id ?? this.#tail + 1) - 1
+  }
+
+  #since(cursor: number): RunEventRow[] {
+    if (cursor >= this.#tail) return []
+    // Ids ascend: search from the newest, where nearly every reader is.
+    let start = this.#ring.length
+    while (start > 0 && (this.#ring[start - 1]?.id ?? 0) > cursor) start -= 1
+    return this.#ring.slice(start)
+  }
+
+  #moved(ended: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        ended.removeEventListener('abort', wake)
+        this.#wakeReaders.delete(wake)
+        resolve()
+      }
+      if (ended.aborted) return resolve()
+      ended.addEventListener('abort', wake, { once: true })
+      this.#wakeReaders.add(wake)
+    })
+  }
+
+  /** Starts the tailer with the first reader; resolves when it knows the end of the log. */
+  #ensureTailing(): Promise<void> {
+    this.#started ??= this.#begin()
+    return this.#started
+  }
+
+  async #begin(): Promise<void> {
+    try {
+      const { last } = await this.#options.logBounds()
+      this.#ring = []
+      this.#tail = last
+    } catch (error) {
+      this.#started = null
+      throw error
+    }
+    this.#loop = this.#tailWhileRead()
+  }
+
+  async #tailWhileRead(): Promise<void> {
+    while (this.#readers > 0 && !this.#stopping.signal.aborted) {
+      try {
+        await this.#readOn()
+      } catch (error) {
+        if (!isConnectionError(error))
+          this.#options.log.error({ problem: String(error) }, 'the tailer failed')
+        await delay(POLL_MS)
+      }
+    }
+    this.#started = null
+    this.#wakeAll()
+  }
+
+  async #readOn(): Promise<void> {
+    const woken = new Promise<void>((resolve) => {
+      this.#wakeTailer = resolve
+    })
+    const events = await this.#options.readEvents({ visibility: 'internal' }, this.#tail, PAGE * 2)
+    if (events.length > 0) this.#append(events)
+    if (events.length === PAGE * 2) return
+    // Ids of a rolled-back commit are never used: the known end may be beyond the last event.
+    if (events.length > 0 && this.#known > this.#tail) return
+    const timer = new AbortController()
+    await Promise.race([woken, delay(POLL_MS, undefined, { signal: timer.signal }).catch(() => {})])
+    timer.abort()
+  }
+
+  #append(events: RunEventRow[]): void {
+    this.#ring.push(...events)
+    if (this.#ring.length > RING_MAX * 1.2) this.#ring = this.#ring.slice(-RING_MAX)
+    this.#tail = events.at(-1)?.id ?? this.#tail
+    this.#wakeAll()
+  }
+
+  #wakeAll(): void {
+    const waiting = [...this.#wakeReaders]
+    this.#wakeReaders.clear()
+    for (const wake of waiting) wake()
+  }
+}
+
+const matches = (scope: EventScope, event: RunEventRow): boolean =>
+  (scope.run_id === undefined || scope.run_id === event.run_id) &&
+  (scope.conversation_id === undefined || scope.conversation_id === event.conversation_id)

@@ -1,0 +1,283 @@
+import { createActor, type AnyActorRef } from 'xstate'
+import type { RunEffect, RunMachine } from '../../machines/run.ts'
+import type { SessionPort } from '../agents/session.ts'
+import { SessionClosed } from '../errors.ts'
+import type { StartSession } from '../executors/local/executor.ts'
+import type { Session } from '../executors/local/session.ts'
+import type { CallRow, HostedRow } from '../store/rows.ts'
+import type { Committer } from './committer.ts'
+import { resolveStatus } from './codec.ts'
+import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
+import type { Lease } from './lease.ts'
+import { Ledger } from './ledger.ts'
+import type { Logger } from './log.ts'
+import type { Question, RunMessage } from './messages.ts'
+import { unknownCalls } from './resume.ts'
+
+export interface HostOptions {
+  /** The root of the node's actor system. */
+  root: AnyActorRef
+  machine: RunMachine
+  committer: Committer
+  lease: Lease
+  startSession: StartSession
+  loadCalls(runId: string): Promise<CallRow[]>
+  recovery: 'auto' | 'manual'
+  maxCrashes: number
+  cancelTimeoutMs: number
+  monotonicMs(): number
+  log: Logger
+}
+
+/** One run that this node owns. */
+interface Hosted {
+  actor: RunActor
+  ledger: Ledger
+  session: Session | null
+  /** Counts sessions: what an earlier one still sends is dropped. */
+  sessions: number
+  /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
+  cancelledAt: number | null
+  draining: boolean
+}
+
+/**
+ * The runs that this node owns, as actors of its system, and the effects that their charts name. An effect is performed
+ * only while the lease is held; a run that turns out to be another node's is dropped without a trace.
+ */
+export class Host {
+  #options: HostOptions
+  #logic: DurableLogic
+  #hosted = new Map<string, Hosted>()
+  #emptied: (() => void)[] = []
+
+  constructor(options: HostOptions) {
+    this.#options = options
+    this.#logic = durable({
+      committer: options.committer,
+      perform: (effect, actor) => void this.#perform(effect, actor.id),
+      leave: (actor, reason) => this.#leave(actor.id, reason),
+    })
+  }
+
+  get size(): number {
+    return this.#hosted.size
+  }
+
+  has(runId: string): boolean {
+    return this.#hosted.has(runId)
+  }
+
+  /** A run that a commit of this node has claimed: the effects that the claim asks for are due. */
+  start(row: HostedRow): void {
+    const hosted = this.#host(row)
+    if (hosted) hosted.actor.send({ type: 'effects.due', effects: ['startSession'] })
+  }
+
+  /** A run taken over from a dead node, or one of ours whose session is gone: the chart decides what follows. */
+  adopt(row: HostedRow, reason: string): void {
+    const hosted = this.#host(row)
+    if (hosted) this.#lose(hosted, reason)
+  }
+
+  /** Passes a message to the run's actor; false when it is not hosted here. */
+  send(runId: string, message: RunMessage, settled?: Settled): boolean {
+    const hosted = this.#hosted.get(runId)
+    if (!hosted) return false
+    hosted.actor.send({ ...message, ...(settled ? { settled } : {}) })
+    return true
+  }
+
+  /** Ends what did not end within the cancel time-out of being asked. */
+  expireCancels(): void {
+    const { monotonicMs, cancelTimeoutMs } = this.#options
+    for (const { actor, cancelledAt } of this.#hosted.values()) {
+      if (cancelledAt !== null && monotonicMs() - cancelledAt > cancelTimeoutMs)
+        actor.send({ type: 'cancel.expired' })
+    }
+  }
+
+  /** Asks every session to stop at its next boundary. Resolves when all runs have left, or after `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    for (const hosted of this.#hosted.values()) {
+      hosted.draining = true
+      hosted.session?.drain()
+    }
+    if (this.#hosted.size === 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs)
+      this.#emptied.push(() => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
+
+  /** Hands over what is left after a drain: calls in flight stay recorded as started. */
+  async handOverRest(timeoutMs: number): Promise<void> {
+    for (const hosted of this.#hosted.values()) {
+      hosted.sessions += 1
+      hosted.session?.kill()
+      hosted.session = null
+      hosted.actor.send({ type: 'attempt.handed_over' })
+    }
+    await this.drain(timeoutMs)
+  }
+
+  /** The node's epoch is dead: its runs belong to others. */
+  dropAll(): void {
+    for (const runId of this.#hosted.keys()) this.#leave(runId, 'fenced')
+  }
+
+  #host(row: HostedRow): Hosted | undefined {
+    if (this.#hosted.has(row.run_id)) return undefined
+    const { machine, root, log } = this.#options
+    let ledger: Ledger
+    let unrestorable: string | null = null
+    try {
+      ledger = Ledger.restore(row, machine)
+    } catch (error) {
+      unrestorable = error instanceof Error ? error.message : String(error)
+      ledger = new Ledger(row, resolveStatus(machine, row), machine)
+    }
+    const actor = createActor(this.#logic, {
+      input: { ledger },
+      id: row.run_id,
+      parent: root,
+    } as never) as unknown as RunActor
+    const hosted: Hosted = {
+      actor,
+      ledger,
+      session: null,
+      sessions: 0,
+      cancelledAt: null,
+      draining: false,
+    }
+    this.#hosted.set(row.run_id, hosted)
+    actor.start()
+    if (unrestorable === null) return hosted
+    log.error({ run_id: row.run_id, problem: unrestorable }, 'a stored run cannot be restored')
+    actor.send({ type: 'run.failed', code: 'snapshot_unrestorable', message: unrestorable })
+    return undefined
+  }
+
+  #lose(hosted: Hosted, reason: string): void {
+    const { recovery, maxCrashes } = this.#options
+    hosted.actor.send({ type: 'attempt.lost', reason, recovery, max_crashes: maxCrashes })
+  }
+
+  async #perform(effect: RunEffect, runId: string): Promise<void> {
+    const hosted = this.#hosted.get(runId)
+    if (!hosted) return
+    if (effect === 'closeSession') return this.#endSession(hosted, false)
+    if (effect === 'killSession') return this.#endSession(hosted, true)
+    if (!this.#options.lease.held) await this.#options.lease.whenHeld()
+    if (this.#hosted.get(runId) !== hosted) return
+    if (effect === 'cancelSession') return this.#cancel(hosted)
+    await this.#start(hosted)
+  }
+
+  async #start(hosted: Hosted): Promise<void> {
+    const { ledger, actor } = hosted
+    if (ledger.status !== 'resuming') return this.#open(hosted, [])
+    const mine = hosted.sessions
+    const calls = await this.#options.loadCalls(ledger.runId)
+    if (!this.#isHosted(hosted) || hosted.sessions !== mine || ledger.status !== 'resuming') return
+    const unknown = unknownCalls(calls)
+    if (unknown.length > 0) {
+      const waitpoints = unknown.map((call) => questionOf(ledger, call))
+      return actor.send({ type: 'human.asked', questions: unknown.length, waitpoints })
+    }
+    const replayed = calls.filter((call) => call.kind === 'tool' && call.outcome !== 'started')
+    actor.send({
+      type: 'session.ready',
+      replayed: replayed.map(({ tool_call_id, tool }) => ({ tool_call_id, tool })),
+      settled: (refusal) => {
+        if (refusal || !this.#isHosted(hosted) || hosted.sessions !== mine) return
+        this.#open(hosted, calls)
+      },
+    })
+  }
+
+  #open(hosted: Hosted, calls: CallRow[]): void {
+    const { ledger } = hosted
+    const { run_id, conversation_id, agent, input } = ledger.row
+    hosted.sessions += 1
+    const mine = hosted.sessions
+    const isOpen = (): boolean => this.#isHosted(hosted) && hosted.sessions === mine
+    const job = {
+      run_id,
+      conversation_id,
+      agent,
+      attempt: ledger.chart.context.attempt,
+      input,
+      calls,
+    }
+    hosted.session = this.#options.startSession(job, this.#portOf(hosted, isOpen), (reason) => {
+      if (isOpen()) this.#lose(hosted, reason)
+    })
+    if (ledger.status === 'cancel_requested') hosted.session.cancel()
+    if (hosted.draining) hosted.session.drain()
+  }
+
+  #portOf(hosted: Hosted, isOpen: () => boolean): SessionPort {
+    const { lease } = this.#options
+    return {
+      send: (message) => {
+        if (isOpen()) hosted.actor.send(message)
+      },
+      beat: () => {},
+      barrier: async () => {
+        do {
+          if (!isOpen()) throw new SessionClosed('the run is not ours any more')
+          await new Promise<void>((resolve, reject) => {
+            const settled: Settled = (refusal) =>
+              refusal ? reject(new SessionClosed(refusal)) : resolve()
+            hosted.actor.send({ type: 'barrier.asked', settled })
+          })
+          if (!lease.held) await lease.whenHeld()
+        } while (!lease.held)
+        if (!isOpen()) throw new SessionClosed('the run is not ours any more')
+      },
+    }
+  }
+
+  #cancel(hosted: Hosted): void {
+    hosted.cancelledAt = this.#options.monotonicMs()
+    if (hosted.session) return hosted.session.cancel()
+    // Nothing of the agent has started yet, and nothing will.
+    hosted.sessions += 1
+    hosted.actor.send({ type: 'session.exited' })
+  }
+
+  #endSession(hosted: Hosted, kill: boolean): void {
+    hosted.sessions += 1
+    if (kill) hosted.session?.kill()
+    hosted.session = null
+  }
+
+  #isHosted(hosted: Hosted): boolean {
+    return this.#hosted.get(hosted.ledger.runId) === hosted
+  }
+
+  #leave(runId: string, reason: 'settled' | 'fenced'): void {
+    const hosted = this.#hosted.get(runId)
+    if (!hosted) return
+    this.#hosted.delete(runId)
+    if (reason === 'fenced') this.#endSession(hosted, true)
+    hosted.actor.send({ type: 'actor.released' })
+    if (this.#hosted.size > 0) return
+    for (const resolve of this.#emptied.splice(0)) resolve()
+  }
+}
+
+function questionOf(ledger: Ledger, call: CallRow): Question {
+  return {
+    // One question per call and attempt: asking again after another crash is a new one.
+    token_id: `wp_${ledger.runId}.${ledger.chart.context.attempt}.${call.position}`,
+    kind: 'unknown_tool_call',
+    tool_call_id: call.tool_call_id,
+    tool: call.tool,
+    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded. Did it happen?`,
+  }
+}

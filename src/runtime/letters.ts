@@ -1,0 +1,29 @@
+import type { InboxRow } from '../store/rows.ts'
+import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+
+/** What a letter of the inbox says to the chart. Letters are written by this service only, so their form is known. */
+export function messageOfLetter(row: InboxRow): RunMessage | undefined {
+  const letter = { dedupe_key: row.dedupe_key, command_id: textOrNull(row.payload['command_id']) }
+  const by = textOrNull(row.payload['by']) ?? 'unknown'
+  if (row.kind === 'cancel') {
+    return { type: 'cancel.requested', by, reason: textOrNull(row.payload['reason']), letter }
+  }
+  if (row.kind === 'resume') {
+    const resolutions = (row.payload['resolutions'] ?? []) as unknown as {
+      call: UnknownCall
+      resolution: Resolution
+    }[]
+    return { type: 'resume.requested', by, resolutions, letter }
+  }
+  if (row.kind === 'respond') {
+    const { token_id, resolution, call } = row.payload as unknown as {
+      token_id: string
+      resolution: Resolution
+      call: UnknownCall | null
+    }
+    return { type: 'human.answered', by, token_id, resolution, call, letter }
+  }
+  return undefined
+}
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)

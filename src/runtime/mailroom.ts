@@ -1,0 +1,97 @@
+import type { RunMachine } from '../../machines/run.ts'
+import type { Json } from '../json.ts'
+import type { HostedRow, InboxRow } from '../store/rows.ts'
+import type { Committer } from './committer.ts'
+import type { Host } from './host.ts'
+import { Ledger } from './ledger.ts'
+import { messageOfLetter } from './letters.ts'
+import type { Logger } from './log.ts'
+import type { RunMessage } from './messages.ts'
+
+export interface MailroomOptions {
+  machine: RunMachine
+  host: Host
+  committer: Committer
+  inboxOf(runId: string): Promise<InboxRow[]>
+  loadRun(runId: string): Promise<HostedRow | undefined>
+  /** Tells the owner on another node that it has mail. */
+  hint(): void
+  log: Logger
+}
+
+/** Lost races against other nodes on one run before the next round of the inbox is left to go on. */
+const TRIES = 8
+
+/**
+ * Brings inbox letters to their runs. The run of this node gets them as messages; a run without an owner (queued,
+ * waiting, parked, terminal) is decided here by compare-and-set on its version, on any node; another node's gets a hint.
+ */
+export class Mailroom {
+  #options: MailroomOptions
+  #delivering = new Map<string, Promise<void>>()
+
+  constructor(options: MailroomOptions) {
+    this.#options = options
+  }
+
+  /** Delivers what is in the inbox of a run. One delivery per run at a time; never throws. */
+  deliver(runId: string): Promise<void> {
+    const before = this.#delivering.get(runId) ?? Promise.resolve()
+    const delivery = before
+      .then(() => this.#deliver(runId))
+      .catch((error: unknown) => {
+        this.#options.log.warn({ run_id: runId, problem: String(error) }, 'mail not delivered yet')
+      })
+    this.#delivering.set(runId, delivery)
+    return delivery.finally(() => {
+      if (this.#delivering.get(runId) === delivery) this.#delivering.delete(runId)
+    })
+  }
+
+  /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
+  async replaceInput(runId: string, input: Json): Promise<boolean> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const row = await this.#options.loadRun(runId)
+      if (row?.status !== 'waiting_on_lane') return false
+      if (await this.#decide(row, [{ type: 'input.replaced', input }])) return true
+    }
+    return false
+  }
+
+  async #deliver(runId: string): Promise<void> {
+    const { host, inboxOf, loadRun, hint } = this.#options
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const letters = await inboxOf(runId)
+      const messages = letters.flatMap((letter) => messageOfLetter(letter) ?? [])
+      if (messages.length === 0) return
+      if (host.has(runId)) {
+        for (const message of messages) host.send(runId, message)
+        return
+      }
+      const row = await loadRun(runId)
+      if (!row) return
+      if (row.owner_epoch !== null) return hint()
+      if (await this.#decide(row, messages)) return
+    }
+  }
+
+  /** Decides on a run without an owner; false when another node was faster. */
+  async #decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+    const ledger = Ledger.restore(row, this.#options.machine)
+    for (const message of messages) {
+      const accepted = ledger.decide(message)
+      if (accepted || !message.letter) continue
+      ledger.settleLetter(message.letter, 'refused', `not possible in ${ledger.status}`)
+    }
+    return new Promise((resolve, reject) => {
+      this.#options.committer.enlist({
+        take: () => ledger.take(),
+        committed: () => resolve(true),
+        refused: (reason, problem) => {
+          if (reason === 'fenced') resolve(false)
+          else reject(new Error(problem))
+        },
+      })
+    })
+  }
+}

@@ -1,0 +1,80 @@
+import type { RunEvent } from '../../machines/run.ts'
+import type { Json } from '../json.ts'
+import type { CallKind, Effects } from '../store/rows.ts'
+
+/** A call of the agent as its session reports it. */
+export interface SessionCall {
+  tool_call_id: string
+  position: number
+  settled: number | null
+  kind: CallKind
+  /** Name of the tool or step. */
+  tool: string
+  args_hash: string | null
+  effects: Effects | null
+  outcome: 'started' | 'succeeded' | 'failed'
+  result: Json
+  error_message: string | null
+  duration_ms: number | null
+  /** Characters of the result's JSON text. */
+  size: number
+}
+
+/** A question that parks a run. */
+export interface Question {
+  token_id: string
+  kind: 'unknown_tool_call' | 'crash_loop'
+  tool_call_id: string | null
+  tool: string | null
+  prompt: string
+}
+
+/** What a human says of a call whose outcome is unknown, or of a crash loop. */
+export interface Resolution {
+  outcome: 'succeeded' | 'failed' | 'retry'
+  result?: Json
+}
+
+export interface UnknownCall {
+  tool_call_id: string
+  position: number
+  tool: string
+}
+
+interface Payloads {
+  'call.recorded': { call: SessionCall }
+  'tool.started': { call: SessionCall }
+  'tool.finished': { call: SessionCall }
+  'progress.reported': {
+    phase?: string
+    saying?: string
+    delta?: { text: string; call: SessionCall }
+  }
+  'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
+  'human.asked': { waitpoints: Question[] }
+  'human.answered': {
+    token_id: string
+    by: string
+    resolution: Resolution
+    call: UnknownCall | null
+  }
+  'input.replaced': { input: Json }
+  'run.completed': { output: Json; size: number }
+  'run.failed': { code: string; message: string }
+  'cancel.requested': { by: string; reason: string | null }
+  'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }
+}
+
+/** Where a message came from, when it came through the inbox: consumed by the decision that it leads to. */
+export interface Letter {
+  dedupe_key: string
+  command_id: string | null
+}
+
+type Message<E extends RunEvent> = E extends { type: infer T }
+  ? (T extends keyof Payloads ? E & Payloads[T] : E) & { letter?: Letter }
+  : never
+
+/** An event of the run chart with what the record needs beyond the decision. */
+export type RunMessage = Message<RunEvent>
+export type MessageOf<T extends RunMessage['type']> = Extract<RunMessage, { type: T }>

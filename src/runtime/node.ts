@@ -1,0 +1,327 @@
+import { createActor, type ActorRefFrom } from 'xstate'
+import { nodeMachine } from '../../machines/node.ts'
+import { RUN_MACHINE_VERSION, runMachine, type RunMachine } from '../../machines/run.ts'
+import { localExecutor } from '../executors/local/executor.ts'
+import type { AgentRegistry } from '../agents/registry.ts'
+import type { Clock } from '../clock.ts'
+import { listenForHints, notifyNodes } from '../store/commits.ts'
+import type { Database } from '../store/database.ts'
+import { logBounds, readEvents } from '../store/events.ts'
+import type { FlushAnswer } from '../store/flush.ts'
+import { anyNodeLost, beatRuns, listNodes, recordMachine, setNodeStatus } from '../store/nodes.ts'
+import {
+  anyClaimable,
+  findCommand,
+  inboxOf,
+  listWaitpoints,
+  loadCalls,
+  loadHosted,
+  loadHostedMany,
+  nextDueInMs,
+  ownedRunIds,
+  pendingInbox,
+} from '../store/runs.ts'
+import { machineHash } from './codec.ts'
+import { Commands } from './commands.ts'
+import { Committer } from './committer.ts'
+import { Creator } from './create.ts'
+import { Feed } from './feed.ts'
+import { Hints } from './hints.ts'
+import { Host } from './host.ts'
+import { Lease } from './lease.ts'
+import type { Logger } from './log.ts'
+import { Mailroom } from './mailroom.ts'
+import { Rounds } from './rounds.ts'
+
+export interface NodeOptions {
+  database: Database
+  /** The directory lock of the embedded database proves every other node dead. */
+  alone: boolean
+  agents: AgentRegistry
+  allow: readonly string[]
+  nodeId: string
+  version: string
+  leaseMs: number
+  concurrency: number
+  recovery: 'auto' | 'manual'
+  maxCrashes: number
+  cancelTimeoutMs: number
+  clock: Clock
+  log: Logger
+  /** Another chart than the one of this code: tests plant mutants. */
+  machine?: RunMachine
+}
+
+const CLAIM_MAX = 500
+const ADOPT_MAX = 200
+const ROUND_MS = 1000
+const BEAT_MS = 60_000
+const HINT_MS = 50
+/** How long calls in flight may go on when the node drains, and how long their hand-over may then take. */
+const DRAIN_MS = 8_000
+const HAND_OVER_MS = 1_000
+
+/** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
+export class RunlaneNode {
+  readonly feed: Feed
+  readonly commands: Commands
+  readonly creator: Creator
+  readonly committer: Committer
+  readonly lease: Lease
+  readonly machine: RunMachine
+  #options: NodeOptions
+  #actor: ActorRefFrom<typeof nodeMachine>
+  #host: Host
+  #mailroom: Mailroom
+  #rounds: Rounds
+  #hints: Hints
+  #unlisten: (() => Promise<void>) | null = null
+  #dueTimer: ReturnType<typeof setTimeout> | null = null
+  #othersServe = false
+  #mustResync = false
+  #beatAt = 0
+
+  constructor(options: NodeOptions) {
+    const { database, clock, log } = options
+    const reads = database.reads
+    this.#options = options
+    this.machine = options.machine ?? runMachine
+    this.#actor = createActor(nodeMachine)
+    this.lease = new Lease({
+      line: database.leases,
+      nodeId: options.nodeId,
+      version: options.version,
+      leaseMs: options.leaseMs,
+      monotonicMs: clock.monotonicMs,
+      onLost: (epoch) => this.#startOver(epoch),
+      onError: (error) => log.error({ problem: String(error) }, 'the lease could not be renewed'),
+    })
+    this.committer = new Committer({
+      line: database.commits,
+      monotonicMs: clock.monotonicMs,
+      claimWanted: (releases) => this.#claimWanted(releases),
+      onAnswer: (answer) => this.#answered(answer),
+      onReconnected: () => this.#reconnected(),
+      onOutage: (error) =>
+        log.warn({ problem: String(error) }, 'the database is away; decisions wait'),
+    })
+    this.#host = new Host({
+      root: this.#actor,
+      machine: this.machine,
+      committer: this.committer,
+      lease: this.lease,
+      startSession: localExecutor({
+        agents: options.agents,
+        deadline: this.lease.shared,
+        allow: options.allow,
+      }),
+      loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
+      recovery: options.recovery,
+      maxCrashes: options.maxCrashes,
+      cancelTimeoutMs: options.cancelTimeoutMs,
+      monotonicMs: clock.monotonicMs,
+      log,
+    })
+    this.#hints = new Hints(() => notifyNodes(reads, this.lease.epoch), HINT_MS)
+    this.#mailroom = new Mailroom({
+      machine: this.machine,
+      host: this.#host,
+      committer: this.committer,
+      inboxOf: (runId) => inboxOf(reads, runId),
+      loadRun: (runId) => loadHosted(reads, runId),
+      hint: () => this.#hint(),
+      log,
+    })
+    this.creator = new Creator({
+      machine: this.machine,
+      committer: this.committer,
+      mailroom: this.#mailroom,
+    })
+    this.commands = new Commands({
+      machine: this.machine,
+      committer: this.committer,
+      mailroom: this.#mailroom,
+      loadRun: (runId) => loadHosted(reads, runId),
+      loadCalls: (runId) => loadCalls(reads, runId),
+      loadWaitpoints: (runId) => listWaitpoints(reads, runId),
+      findCommand: (commandId) => findCommand(reads, commandId),
+    })
+    this.feed = new Feed({
+      readEvents: (scope, afterId, limit) => readEvents(reads, scope, afterId, limit),
+      logBounds: () => logBounds(reads),
+      log,
+    })
+    this.#rounds = new Rounds(() => this.#round(), ROUND_MS, log)
+  }
+
+  /** starting, serving, draining or stopped. */
+  get status(): string {
+    return this.#actor.getSnapshot().value
+  }
+
+  get hosted(): number {
+    return this.#host.size
+  }
+
+  /** Registers and begins to serve. @throws when the stored snapshots are of a chart that this code cannot read. */
+  async start(): Promise<void> {
+    const { database, alone } = this.#options
+    this.#actor.start()
+    await this.#checkMachine()
+    await this.lease.start()
+    this.#actor.send({ type: 'node.registered' })
+    if (alone) this.committer.adopt({ epoch: this.lease.epoch, all_others: true, limit: ADOPT_MAX })
+    if (database.notifies) {
+      this.#unlisten = await listenForHints(database.reads, (from) => {
+        if (from !== this.lease.epoch) this.#hinted()
+      })
+    }
+    this.#rounds.start()
+    this.committer.claim()
+  }
+
+  /** Stops claiming, lets calls in flight end, hands runs over, gives the lease back. At most about nine seconds. */
+  async stop(): Promise<void> {
+    const { database, log } = this.#options
+    this.#actor.send({ type: 'drain.requested' })
+    await setNodeStatus(database.reads, this.lease.epoch, 'draining').catch(() => {})
+    if (this.#dueTimer) clearTimeout(this.#dueTimer)
+    await this.#rounds.stop()
+    await this.#host.drain(DRAIN_MS)
+    if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
+    if (this.#host.size > 0)
+      log.warn({ runs: this.#host.size }, 'runs could not be handed over; another node adopts them')
+    await this.committer.stop()
+    await this.feed.stop()
+    this.#hints.stop()
+    await this.lease.stop()
+    await setNodeStatus(database.reads, this.lease.epoch, 'stopped').catch(() => {})
+    if (this.#othersServe) await notifyNodes(database.reads, this.lease.epoch).catch(() => {})
+    await this.#unlisten?.().catch(() => {})
+    this.#actor.send({ type: 'drain.finished' })
+  }
+
+  async #checkMachine(): Promise<void> {
+    const hash = machineHash(this.machine)
+    const { storedHash, unreadable } = await recordMachine(this.#options.database.reads, {
+      machine: 'run',
+      version: RUN_MACHINE_VERSION,
+      hash,
+    })
+    if (unreadable.length > 0) {
+      const runs = unreadable
+        .map((one) => `${one.runs} of version ${one.version} (such as ${one.run_id})`)
+        .join(', ')
+      throw new Error(
+        `unfinished runs were stored by another chart than version ${RUN_MACHINE_VERSION}: ${runs}`,
+      )
+    }
+    if (storedHash !== hash) {
+      this.#options.log.warn(
+        { stored: storedHash, mine: hash },
+        'the run chart differs from the one stored under its version',
+      )
+    }
+  }
+
+  #claimWanted(releases: number): { epoch: number; limit: number } | null {
+    if (!this.#actor.getSnapshot().hasTag('claims')) return null
+    const free = this.#options.concurrency - this.#host.size + releases
+    return free > 0 ? { epoch: this.lease.epoch, limit: Math.min(free, CLAIM_MAX) } : null
+  }
+
+  #answered(answer: FlushAnswer): void {
+    for (const row of answer.claimed) this.#host.start(row)
+    for (const row of answer.adopted) this.#host.adopt(row, 'node_lost')
+    if (answer.adopted.length === ADOPT_MAX) this.#rounds.look()
+    this.feed.advance(answer.last_event_id)
+    if (this.#othersServe) this.#hints.hint()
+  }
+
+  #hint(): void {
+    this.#hints.hint()
+  }
+
+  #hinted(): void {
+    this.feed.advance()
+    this.#rounds.look()
+  }
+
+  #reconnected(): void {
+    this.#options.log.info({}, 'the database is back')
+    this.#mustResync = true
+    this.#rounds.look()
+  }
+
+  /** Our epoch is dead and its runs adopted: what we still hold is not ours. */
+  #startOver(epoch: number): void {
+    this.#options.log.warn({ epoch }, 'the lease was lost; registered again under a new epoch')
+    this.#host.dropAll()
+    this.committer.claim()
+  }
+
+  async #round(): Promise<void> {
+    const { database, clock, concurrency } = this.#options
+    const reads = database.reads
+    const { epoch } = this.lease
+    this.#host.expireCancels()
+    if (this.#mustResync) await this.#resync()
+    if (await this.#mayDeclareDead())
+      this.committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
+    for (const runId of new Set(
+      (await pendingInbox(reads, epoch)).map((letter) => letter.run_id),
+    )) {
+      await this.#mailroom.deliver(runId)
+    }
+    if (this.#host.size < concurrency && (await anyClaimable(reads))) this.committer.claim()
+    await this.#armDueTimer()
+    this.#othersServe =
+      database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
+    if (clock.monotonicMs() - this.#beatAt > BEAT_MS) {
+      this.#beatAt = clock.monotonicMs()
+      await beatRuns(reads, epoch)
+    }
+  }
+
+  /** After an outage every lease looks over: nobody is dead until the database was reachable for a whole lease. */
+  async #mayDeclareDead(): Promise<boolean> {
+    if (this.#options.alone || this.lease.reachableForMs < this.#options.leaseMs) return false
+    return anyNodeLost(this.#options.database.reads, this.lease.epoch)
+  }
+
+  /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
+  async #resync(): Promise<void> {
+    const reads = this.#options.database.reads
+    const unknown = (ids: string[]): string[] => ids.filter((runId) => !this.#host.has(runId))
+    const ids = await ownedRunIds(reads, this.lease.epoch)
+    // What a flush under way has claimed is known when it is done.
+    await this.committer.settled()
+    const rows = await loadHostedMany(reads, unknown(ids))
+    await this.committer.settled()
+    for (const row of rows) {
+      if (row.owner_epoch !== this.lease.epoch || this.#host.has(row.run_id)) continue
+      if (row.line_events.at(-1) === 'run.claimed') this.#host.start(row)
+      else this.#host.adopt(row, 'session_lost')
+    }
+    this.#mustResync = false
+  }
+
+  async #armDueTimer(): Promise<void> {
+    const dueInMs = await nextDueInMs(this.#options.database.reads)
+    if (this.#dueTimer) clearTimeout(this.#dueTimer)
+    this.#dueTimer = null
+    if (dueInMs === null || dueInMs > ROUND_MS * 2) return
+    this.#dueTimer = setTimeout(() => this.committer.claim(), Math.max(0, dueInMs) + 1)
+  }
+}
+
+/** Reads that an effect needs are tried until the database answers: the run waits meanwhile. */
+async function retried<T>(read: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await read()
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import { isTerminal, type CallRow, type CheckpointType, type RunStatus } from '../store/rows.ts'
+
+const RESUMABLE_CHECKPOINTS: ReadonlySet<CheckpointType> = new Set([
+  'input',
+  'llm_response',
+  'tool_result',
+  'journal_update',
+])
+
+/** Calls that may have happened or not, and that nobody may repeat: started, without a result, and unsafe. */
+export const unknownCalls = (calls: CallRow[]): CallRow[] =>
+  calls.filter(
+    (call) => call.kind === 'tool' && call.outcome === 'started' && call.effects === 'unsafe',
+  )
+
+export interface ResumeFacts {
+  status: RunStatus
+  checkpoint_type: CheckpointType | null
+  error_code: string | null
+  unknown_calls: string[]
+}
+
+/**
+ * Why a manual resume is refused, or null when it is offered: the run has failed or timed out, its latest checkpoint is
+ * a safe one, its code replays, and no unsafe call of unknown outcome is open (an operator can settle those).
+ */
+export function resumeBlocker(run: ResumeFacts): string | null {
+  if (!isTerminal(run.status))
+    return `the run is ${run.status}, only failed and timed_out runs resume`
+  if (run.status === 'cancelled') return 'a cancelled run is never resumed'
+  if (run.status === 'completed') return 'the run is completed'
+  if (run.error_code === 'nondeterministic_replay')
+    return 'its recorded calls do not fit its code (nondeterministic_replay)'
+  if (run.checkpoint_type === null) return 'it has no checkpoint'
+  if (!RESUMABLE_CHECKPOINTS.has(run.checkpoint_type))
+    return `its latest checkpoint is ${run.checkpoint_type}`
+  if (run.unknown_calls.length > 0) return `unknown_tool_call: ${run.unknown_calls.join(', ')}`
+  return null
+}

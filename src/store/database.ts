@@ -1,0 +1,138 @@
+import postgres from 'postgres'
+
+export type Sql = postgres.Sql<{ bigint: number }>
+
+/** How long one statement may take before its connection counts as lost, in milliseconds. */
+const STATEMENT_TIMEOUT_MS = 30_000
+
+export interface Database {
+  /** Reads, and everything that may wait its turn. */
+  reads: Sql
+  /** The committer's own connection: never behind a slow read. */
+  commits: Line
+  /** The lease's own connection: a busy pool must not cost a node its lease. */
+  leases: Line
+  /** False on the embedded database, whose LISTEN does not cross its socket and which has a single node. */
+  notifies: boolean
+  close(): Promise<void>
+}
+
+/** One connection that can be given up for a new one, when it has gone silent and nobody closes it. */
+export interface Line {
+  readonly sql: Sql
+  replace(): void
+  close(): Promise<void>
+}
+
+export interface DatabaseTarget {
+  /** A postgres:// URL. */
+  url: string
+  /** Directory of a unix socket that is used in place of the URL's host. */
+  socket?: string
+  notifies: boolean
+}
+
+/** Opens the pools; connects lazily, so it never fails itself. */
+export function openDatabase(target: DatabaseTarget): Database {
+  const reads = connect(target, 8)
+  const commits = openLine(target)
+  const leases = openLine(target)
+  return {
+    reads,
+    commits,
+    leases,
+    notifies: target.notifies,
+    close: async () => {
+      await Promise.all([reads.end({ timeout: 2 }), commits.close(), leases.close()])
+    },
+  }
+}
+
+function openLine(target: DatabaseTarget): Line {
+  let sql = connect(target, 1)
+  return {
+    get sql() {
+      return sql
+    },
+    replace: () => {
+      const silent = sql
+      sql = connect(target, 1)
+      silent.end({ timeout: 0 }).catch(() => {})
+    },
+    close: () => sql.end({ timeout: 2 }),
+  }
+}
+
+function connect(target: DatabaseTarget, max: number): Sql {
+  return postgres(target.url, {
+    ...(target.socket === undefined ? {} : { path: target.socket }),
+    max,
+    connect_timeout: 5,
+    backoff: (attempt: number) => Math.min(0.05 * 2 ** attempt, 1),
+    keep_alive: 10,
+    // A connection is kept until it breaks: recycling by age would only add reconnects under load.
+    max_lifetime: null,
+    onnotice: () => {},
+    connection: { application_name: 'runlane', statement_timeout: STATEMENT_TIMEOUT_MS },
+    types: {
+      // Ids, epochs and versions stay far below 2^53; a string would only be parsed again everywhere.
+      bigint: { to: 20, from: [20], parse: Number, serialize: String },
+      date: {
+        to: 1184,
+        from: [1082, 1114, 1184],
+        serialize: String,
+        parse: (text: string) => rfc3339(text),
+      },
+    },
+  }) as unknown as Sql
+}
+
+/** Postgres text of a timestamptz (or its JSON form) → RFC 3339 UTC with milliseconds. */
+export const rfc3339 = (text: string): string => new Date(text).toISOString()
+
+const CONNECTION_ERRORS = new Set([
+  'CONNECTION_CLOSED',
+  'CONNECTION_ENDED',
+  'CONNECTION_DESTROYED',
+  'CONNECT_TIMEOUT',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ENOENT',
+])
+
+/** The database is away or dropped us; whether the statement was carried out is unknown. */
+export function isConnectionError(error: unknown): boolean {
+  const code = codeOf(error)
+  return (
+    CONNECTION_ERRORS.has(code) ||
+    code.startsWith('08') ||
+    // 57P01..57P05: shut down, crashed, starting up, dropped, idle timeout. 53300: too many connections.
+    code.startsWith('57P') ||
+    code === '53300' ||
+    code === '25006' ||
+    (error instanceof AggregateError && error.errors.every((inner) => isConnectionError(inner)))
+  )
+}
+
+/** Serialization failure, deadlock, cancelled statement: nothing was written, trying again is right. */
+export function isTransientError(error: unknown): boolean {
+  return ['40001', '40P01', '55P03', '57014'].includes(codeOf(error))
+}
+
+/** A value that Postgres refuses (SQLSTATE class 22 or 23): one record of the flush is to blame. */
+export function isDataError(error: unknown): boolean {
+  const code = codeOf(error)
+  return code.startsWith('22') || code.startsWith('23')
+}
+
+function codeOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return ''
+  return String(error.code)
+}

@@ -1,0 +1,109 @@
+import type { Json } from '../json.ts'
+import type { Sql } from './database.ts'
+import { type RunEventRow, type Visibility, VISIBILITIES, visibilityLevel } from './rows.ts'
+
+/** Which events a reader asks for. */
+export interface EventScope {
+  run_id?: string | undefined
+  conversation_id?: string | undefined
+  visibility: Visibility
+}
+
+interface StoredEvent {
+  id: number
+  event_type: string
+  run_id: string
+  conversation_id: string
+  sequence: number
+  visibility: number
+  payload: Json
+  created_at: string
+}
+
+/** Events after a cursor in id order. Ids are safe cursors: commit order equals id order (see `runlane.commit`). */
+export async function readEvents(
+  sql: Sql,
+  scope: EventScope,
+  afterId: number,
+  limit: number,
+): Promise<RunEventRow[]> {
+  const rows = await sql<StoredEvent[]>`
+    select e.id, e.event_type, e.run_id, r.conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    from runlane.agent_events e join runlane.agent_runs r using (run_id)
+    where e.id > ${afterId} and e.visibility <= ${visibilityLevel(scope.visibility)}
+      ${scope.run_id === undefined ? sql`` : sql`and e.run_id = ${scope.run_id}`}
+      ${
+        scope.conversation_id === undefined
+          ? sql``
+          : sql`and e.run_id in (select c.run_id from runlane.agent_runs c where c.conversation_id = ${scope.conversation_id})`
+      }
+    order by e.id limit ${limit}`
+  return rows.map(toEvent)
+}
+
+/** Events of one run after a sequence; gap-free at `internal`. */
+export async function readRunEvents(
+  sql: Sql,
+  query: { run_id: string; afterSequence: number; visibility: Visibility; limit: number },
+): Promise<RunEventRow[]> {
+  const rows = await sql<StoredEvent[]>`
+    select e.id, e.event_type, e.run_id, r.conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    from runlane.agent_events e join runlane.agent_runs r using (run_id)
+    where e.run_id = ${query.run_id} and e.sequence > ${query.afterSequence}
+      and e.visibility <= ${visibilityLevel(query.visibility)}
+    order by e.sequence limit ${query.limit}`
+  return rows.map(toEvent)
+}
+
+/** The id before the first event after `sequence` of a run: turns a per-run cursor into a global one. */
+export async function cursorOfSequence(sql: Sql, runId: string, sequence: number): Promise<number> {
+  const [row] = await sql<{ id: number | null }[]>`
+    select max(id) as id from runlane.agent_events where run_id = ${runId} and sequence <= ${sequence}`
+  return row?.id ?? 0
+}
+
+/** Highest and lowest event id there is; 0 while the log is empty. */
+export async function logBounds(sql: Sql): Promise<{ first: number; last: number }> {
+  const [row] = await sql<{ first: number | null; last: number | null }[]>`
+    select (select id from runlane.agent_events order by id limit 1) as first,
+      (select id from runlane.agent_events order by id desc limit 1) as last`
+  return { first: row?.first ?? 0, last: row?.last ?? 0 }
+}
+
+export interface CheckpointRow {
+  checkpoint_id: string
+  run_id: string
+  type: string
+  sequence: number
+  created_at: string
+}
+
+export async function listCheckpoints(
+  sql: Sql,
+  runId: string,
+  after: number,
+  limit: number,
+): Promise<CheckpointRow[]> {
+  return sql<CheckpointRow[]>`
+    select checkpoint_id, run_id, type, sequence, created_at from runlane.agent_checkpoints
+    where run_id = ${runId} and sequence > ${after} order by sequence limit ${limit}`
+}
+
+/** The status changes of a run up to a sequence, oldest first, at most the latest 1,000. */
+export async function statusHistory(
+  sql: Sql,
+  runId: string,
+  until: number,
+): Promise<RunEventRow[]> {
+  const rows = await sql<StoredEvent[]>`
+    select e.id, e.event_type, e.run_id, '' as conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    from runlane.agent_events e
+    where e.run_id = ${runId} and e.event_type = 'run_status_changed' and e.sequence <= ${until}
+    order by e.sequence desc limit 1000`
+  return rows.map(toEvent).reverse()
+}
+
+const toEvent = (row: StoredEvent): RunEventRow => ({
+  ...row,
+  visibility: VISIBILITIES[row.visibility] ?? 'internal',
+})

@@ -1,0 +1,230 @@
+import type { Json } from '../json.ts'
+import type {
+  CallKind,
+  CheckpointType,
+  Effects,
+  EncodedChart,
+  HostedRow,
+  RunOptions,
+  RunStatus,
+} from './rows.ts'
+
+/** A run to be created; see `runlane.insert_runs`. */
+export interface RunDraft {
+  run_id: string
+  conversation_id: string
+  parent_run_id: string | null
+  root_run_id: string
+  agent: string
+  surface: string
+  created_by: string
+  owner: string | null
+  lane_key: string
+  lane_policy: 'enqueue' | 'reject' | 'interrupt' | 'coalesce'
+  /** Goes to the front of its lane. */
+  front: boolean
+  queue: string
+  priority: number
+  run_at: string | null
+  chart: EncodedChart
+  idempotency_key: string | null
+  /** With `interrupt`: the id of the cancel command for the run that holds the lane. */
+  interrupt_command_id: string | null
+  input: Json
+  metadata: Record<string, Json>
+  options: RunOptions
+}
+
+/** The change of one run's row: everything a record may set, always whole, because the owner knows the whole. */
+export interface RowChange {
+  run_id: string
+  /** Fence: the row changes only where both match. Null: the run has no owner, compare-and-set on version. */
+  owner_epoch: number | null
+  version: number
+  record_id: string
+  last_sequence: number
+  status: RunStatus
+  detail: string | null
+  holds_lane: boolean
+  attempt: number
+  /** Null when the chart did not change. */
+  chart: EncodedChart | null
+  releases: boolean
+  /** The run enters the line of its lane, coming from this status; SQL then decides queued or waiting_on_lane. */
+  joins_from: RunStatus | null
+  frees_lane: boolean
+  ends: boolean
+  cancel_requested: boolean
+  phase: string | null
+  saying: string | null
+  tool: string | null
+  error_code: string | null
+  error_message: string | null
+  checkpoint_id: string | null
+  checkpoint_type: CheckpointType | null
+}
+
+export interface EventDraft {
+  run_id: string
+  sequence: number
+  event_type: string
+  /** 0 user, 1 operator, 2 internal. */
+  visibility: 0 | 1 | 2
+  payload: Record<string, Json>
+}
+
+export interface CallDraft {
+  run_id: string
+  tool_call_id: string
+  position: number
+  settled: number | null
+  kind: CallKind
+  tool: string
+  args_hash: string | null
+  effects: Effects | null
+  outcome: 'started' | 'succeeded' | 'failed'
+  result: Json
+  error_message: string | null
+  attempt: number
+  duration_ms: number | null
+}
+
+export interface WaitpointDraft {
+  token_id: string
+  run_id: string
+  kind: string
+  tool_call_id: string | null
+  prompt: string
+  schema: Json
+  status: 'pending' | 'completed' | 'cancelled'
+  data: Json
+  completed_by: string | null
+}
+
+export interface CommandDraft {
+  command_id: string
+  run_id: string
+  kind: string
+  payload: Record<string, Json>
+  requested_by: string
+  reason: string | null
+}
+
+export interface AuditDraft {
+  actor: string
+  role: string
+  action: string
+  target: string
+  run_id: string | null
+  reason: string | null
+  outcome: 'applied' | 'refused'
+  code: string | null
+  request_id: string | null
+}
+
+/** One decision, or several of the same run that were made before the committer took them: all or nothing. */
+export interface RunRecord {
+  change: RowChange
+  events: EventDraft[]
+  results: CallDraft[]
+  forgotten: { run_id: string; tool_call_id: string }[]
+  payload: { run_id: string; output?: Json; input?: Json } | null
+  journals: { journal_key: string; content: Json; run_id: string }[]
+  waitpoints: WaitpointDraft[]
+  outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
+  consumed: { run_id: string; dedupe_key: string }[]
+  /** Characters of JSON that its payloads take, roughly. */
+  weight: number
+}
+
+/** A request that creates runs, all or nothing. `careful`: needs a locked look (keys, lane policies) run by run. */
+export interface CreateGroup {
+  group_id: string
+  careful: boolean
+  members: RunDraft[]
+}
+
+/** One call of `runlane.commit`. */
+export interface Flush {
+  groups: CreateGroup[]
+  records: RunRecord[]
+  commands: CommandDraft[]
+  audits: AuditDraft[]
+  adopt: { epoch: number; all_others: boolean; limit: number } | null
+  claim: { epoch: number; limit: number } | null
+}
+
+export type GroupAnswer =
+  | { group_id: string; runs: { run_id: string; existing: boolean }[] }
+  | { group_id: string; refused: 'lane_busy' | 'idempotency_conflict' | 'coalesce'; run_id: string }
+
+export interface FlushAnswer {
+  at: string
+  /** Runs whose records were written; null: all of them. */
+  accepted: string[] | null
+  groups: GroupAnswer[]
+  claimed: HostedRow[]
+  adopted: HostedRow[]
+  last_event_id: number
+}
+
+/** The flush as the commit function reads it. Sections that are empty are left out: the function skips them. */
+export function flushText(flush: Flush): string {
+  const sections: Record<string, unknown> = {}
+  const put = (name: string, rows: unknown[]): void => {
+    if (rows.length > 0) sections[name] = rows
+  }
+  const plain = flush.groups.filter((group) => !group.careful).flatMap((group) => group.members)
+  put(
+    'creates',
+    plain.map((member, ord) => ({ ord, ...member })),
+  )
+  put(
+    'groups',
+    flush.groups
+      .filter((group) => group.careful)
+      .map(({ group_id, members }, ord) => ({ ord, group_id, members })),
+  )
+  const { records } = flush
+  put(
+    'records',
+    records.map((record) => record.change),
+  )
+  put(
+    'events',
+    records.flatMap((record) => record.events),
+  )
+  put(
+    'results',
+    records.flatMap((record) => record.results),
+  )
+  put(
+    'forgotten',
+    records.flatMap((record) => record.forgotten),
+  )
+  put(
+    'payloads',
+    records.flatMap((record) => record.payload ?? []),
+  )
+  put(
+    'journals',
+    records.flatMap((record) => record.journals),
+  )
+  put(
+    'waitpoints',
+    records.flatMap((record) => record.waitpoints),
+  )
+  put(
+    'outcomes',
+    records.flatMap((record) => record.outcomes),
+  )
+  put(
+    'consumed',
+    records.flatMap((record) => record.consumed),
+  )
+  put('commands', flush.commands)
+  put('audits', flush.audits)
+  if (flush.adopt) sections['adopt'] = flush.adopt
+  if (flush.claim) sections['claim'] = flush.claim
+  return JSON.stringify(sections)
+}

@@ -1,0 +1,86 @@
+import type { Sql } from './database.ts'
+
+export interface NodeRow {
+  node_id: string
+  epoch: number
+  status: 'serving' | 'draining' | 'stopped' | 'dead'
+  version: string
+  started_at: string
+  last_seen_at: string
+  active_runs: number
+}
+
+/** Registers this process under a new epoch: the fencing token of everything that it will own. */
+export async function registerNode(
+  sql: Sql,
+  node: { nodeId: string; version: string; leaseMs: number },
+): Promise<number> {
+  const [row] = await sql<{ epoch: number }[]>`
+    insert into runlane.nodes (node_id, version, started_at, last_seen_at, lease_until)
+    select ${node.nodeId}, ${node.version}, n.at, n.at, n.at + ${node.leaseMs} * interval '1 millisecond'
+    from (select runlane.now() as at) as n returning epoch`
+  if (!row) throw new Error('the node could not be registered')
+  return row.epoch
+}
+
+/** Renews the lease by the database's clock. False: this epoch was declared dead and can never own anything again. */
+export async function renewLease(sql: Sql, epoch: number, leaseMs: number): Promise<boolean> {
+  const rows = await sql`
+    update runlane.nodes set last_seen_at = runlane.now(),
+      lease_until = runlane.now() + ${leaseMs} * interval '1 millisecond'
+    where epoch = ${epoch} and status in ('serving', 'draining') returning epoch`
+  return rows.length === 1
+}
+
+export async function setNodeStatus(
+  sql: Sql,
+  epoch: number,
+  status: 'draining' | 'stopped',
+): Promise<void> {
+  await sql`update runlane.nodes set status = ${status} where epoch = ${epoch} and status in ('serving', 'draining')`
+}
+
+/** True when some node is past its lease, or gone, and still owns runs or is not yet marked dead. */
+export async function anyNodeLost(sql: Sql, epoch: number): Promise<boolean> {
+  const [row] = await sql<{ lost: boolean }[]>`
+    select exists (select from runlane.nodes where status in ('serving', 'draining') and epoch <> ${epoch}
+        and lease_until < runlane.now())
+      or exists (select from runlane.agent_runs r join runlane.nodes n on n.epoch = r.owner_epoch
+        where r.owner_epoch is not null and n.status in ('dead', 'stopped')) as lost`
+  return row?.lost ?? false
+}
+
+/** Marks the runs of this node as alive; no index is touched, so a pass over some hundred rows stays cheap. */
+export async function beatRuns(sql: Sql, epoch: number): Promise<void> {
+  await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() where owner_epoch = ${epoch}`
+}
+
+export async function listNodes(sql: Sql): Promise<NodeRow[]> {
+  return sql<NodeRow[]>`
+    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at,
+      (select count(*)::int from runlane.agent_runs r where r.owner_epoch = n.epoch) as active_runs
+    from runlane.nodes n where n.status in ('serving', 'draining') order by n.epoch`
+}
+
+/**
+ * Records which chart this code runs, and answers the versions that stored snapshots of unfinished runs name but this
+ * code cannot read, with one run each.
+ */
+export async function recordMachine(
+  sql: Sql,
+  chart: { machine: string; version: number; hash: string },
+): Promise<{
+  storedHash: string
+  unreadable: { version: number; run_id: string; runs: number }[]
+}> {
+  await sql`insert into runlane.machines (machine, version, hash, recorded_at)
+    values (${chart.machine}, ${chart.version}, ${chart.hash}, runlane.now()) on conflict do nothing`
+  const [stored] = await sql<{ hash: string }[]>`
+    select hash from runlane.machines where machine = ${chart.machine} and version = ${chart.version}`
+  const unreadable = await sql<{ version: number; run_id: string; runs: number }[]>`
+    select (chart ->> 'version')::int as version, min(run_id) as run_id, count(*)::int as runs
+    from runlane.agent_runs
+    where status not in ('completed', 'cancelled') and (chart ->> 'version')::int <> ${chart.version}
+    group by 1 order by 1`
+  return { storedHash: stored?.hash ?? chart.hash, unreadable }
+}

@@ -1,0 +1,167 @@
+import type { Json } from '../json.ts'
+
+/** The twelve names, in the order a run meets them. A run's status is the name of its leaf state. */
+export const STATUSES = [
+  'queued',
+  'waiting_on_lane',
+  'resuming',
+  'running',
+  'waiting_on_tool',
+  'waiting_on_child',
+  'cancel_requested',
+  'waiting_on_human',
+  'completed',
+  'failed',
+  'cancelled',
+  'timed_out',
+] as const
+export type RunStatus = (typeof STATUSES)[number]
+
+export const TERMINAL_STATUSES: readonly RunStatus[] = [
+  'completed',
+  'failed',
+  'cancelled',
+  'timed_out',
+]
+export const isTerminal = (status: RunStatus): boolean => TERMINAL_STATUSES.includes(status)
+
+export type CheckpointType =
+  | 'input'
+  | 'llm_response'
+  | 'tool_result'
+  | 'journal_update'
+  | 'human_pause'
+  | 'final'
+
+/** The chart's snapshot as stored: what `runtime/codec.ts` encodes. */
+export interface EncodedChart {
+  version: number
+  value: Json
+  context: Json
+}
+
+/** A row of agent_runs. Times are RFC 3339 text. */
+export interface RunRow {
+  run_id: string
+  conversation_id: string
+  parent_run_id: string | null
+  root_run_id: string
+  agent: string
+  surface: string
+  created_by: string
+  owner: string | null
+  status: RunStatus
+  detail: string | null
+  lane_key: string
+  lane_position: number | null
+  holds_lane: boolean
+  queue: string
+  priority: number
+  run_at: string | null
+  attempt: number
+  owner_epoch: number | null
+  version: number
+  record_id: string | null
+  last_sequence: number
+  chart: EncodedChart
+  line_events: string[]
+  line_since: string | null
+  cancel_requested_at: string | null
+  phase: string | null
+  saying: string | null
+  tool: string | null
+  error_code: string | null
+  error_message: string | null
+  checkpoint_id: string | null
+  checkpoint_type: CheckpointType | null
+  input_tokens: number
+  output_tokens: number
+  created_at: string
+  started_at: string | null
+  ended_at: string | null
+  status_since: string
+  last_heartbeat_at: string | null
+  last_progress_at: string | null
+}
+
+/** What is read once when a run starts. */
+export interface RunOptions {
+  request_hash?: string
+  timeouts?: { reasoning?: string; tool?: string; turn?: string }
+  execution_timeout_override?: string | null
+  callback_url?: string | null
+  traceparent?: string
+}
+
+/** A run as a node hosts it: the row with its payloads. */
+export interface HostedRow extends RunRow {
+  input: Json
+  metadata: Record<string, Json>
+  options: RunOptions
+}
+
+export const VISIBILITIES = ['user', 'operator', 'internal'] as const
+export type Visibility = (typeof VISIBILITIES)[number]
+export const visibilityLevel = (visibility: Visibility): number => VISIBILITIES.indexOf(visibility)
+
+/** An event as it goes to readers. */
+export interface RunEventRow {
+  id: number
+  event_type: string
+  run_id: string
+  conversation_id: string
+  sequence: number
+  visibility: Visibility
+  payload: Json
+  created_at: string
+}
+
+/** How a side effect may be repeated: never, freely, or under a stable idempotency key. */
+export type Effects = 'none' | 'idempotent' | 'unsafe'
+export type CallKind = 'tool' | 'step' | 'value' | 'say' | 'journal'
+
+/** A row of the idempotency envelope. */
+export interface CallRow {
+  run_id: string
+  tool_call_id: string
+  position: number
+  settled: number | null
+  kind: CallKind
+  tool: string
+  args_hash: string | null
+  effects: Effects | null
+  outcome: 'started' | 'succeeded' | 'failed'
+  result: Json
+  error_message: string | null
+  attempt: number
+  started_at: string | null
+  finished_at: string | null
+  duration_ms: number | null
+}
+
+export interface WaitpointRow {
+  token_id: string
+  run_id: string
+  kind: string
+  tool_call_id: string | null
+  prompt: string
+  schema: Json
+  status: 'pending' | 'completed' | 'expired' | 'cancelled'
+  created_at: string
+  expires_at: string | null
+}
+
+export interface InboxRow {
+  run_id: string
+  kind: string
+  dedupe_key: string
+  payload: Record<string, Json>
+}
+
+export interface CommandRow {
+  command_id: string
+  run_id: string
+  kind: string
+  status: 'pending' | 'applied' | 'refused'
+  outcome: string | null
+}

@@ -1,0 +1,150 @@
+import type { Json } from '../json.ts'
+import type { Sql } from './database.ts'
+import type { CallRow, CommandRow, HostedRow, InboxRow, RunRow, WaitpointRow } from './rows.ts'
+
+/** A run as callers see it: the row, its metadata, and who hosts it. */
+export interface RunView extends RunRow {
+  metadata: Record<string, Json>
+  node_id: string | null
+  age_ms: number
+  unknown_calls: string[]
+  traceparent: string | null
+}
+
+export interface RunFilter {
+  status?: string[] | undefined
+  agent?: string | undefined
+  conversation_id?: string | undefined
+  queue?: string | undefined
+  lane_key?: string | undefined
+  q?: string | undefined
+  since?: string | undefined
+  cursor?: string | undefined
+  limit: number
+}
+
+const viewColumns = (sql: Sql) => sql`
+  r.*, p.metadata, p.options ->> 'traceparent' as traceparent,
+  (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id,
+  (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
+  case when r.owner_epoch is null then array(select t.tool_call_id from runlane.agent_tool_results t
+    where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe'
+    order by t.position) else '{}' end as unknown_calls`
+
+/** Newest first; the cursor is the last run id of the page before. */
+export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
+  const { status, agent, conversation_id, queue, lane_key, q, since, cursor, limit } = filter
+  const pattern = q === undefined ? '' : `%${q.replaceAll(/[\\%_]/g, (special) => `\\${special}`)}%`
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+    where true
+      ${status === undefined ? sql`` : sql`and r.status = any (${status})`}
+      ${agent === undefined ? sql`` : sql`and r.agent = ${agent}`}
+      ${conversation_id === undefined ? sql`` : sql`and r.conversation_id = ${conversation_id}`}
+      ${queue === undefined ? sql`` : sql`and r.queue = ${queue}`}
+      ${lane_key === undefined ? sql`` : sql`and r.lane_key = ${lane_key}`}
+      ${since === undefined ? sql`` : sql`and r.created_at >= ${since}::timestamptz`}
+      ${
+        q === undefined
+          ? sql``
+          : sql`and (r.run_id ilike ${pattern} or r.conversation_id ilike ${pattern}
+        or r.agent ilike ${pattern} or r.owner ilike ${pattern} or r.error_message ilike ${pattern})`
+      }
+      ${cursor === undefined ? sql`` : sql`and r.run_id < ${cursor}`}
+    order by r.run_id desc limit ${limit}`
+}
+
+export async function findRun(
+  sql: Sql,
+  runId: string,
+): Promise<(RunView & { input: Json; output: Json }) | undefined> {
+  const [row] = await sql<(RunView & { input: Json; output: Json })[]>`
+    select ${viewColumns(sql)}, p.input, p.output
+    from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id) where r.run_id = ${runId}`
+  return row
+}
+
+/** These runs in the order asked for. */
+export async function findRuns(sql: Sql, runIds: string[]): Promise<RunView[]> {
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from unnest(${runIds}::text[]) with ordinality as i (run_id, nth)
+    join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id) order by i.nth`
+}
+
+/** The row with its payloads, to decide on it or to host it. */
+export async function loadHosted(sql: Sql, runId: string): Promise<HostedRow | undefined> {
+  const [row] = await sql<
+    { runs: HostedRow[] }[]
+  >`select runlane.hosted_runs(array[${runId}]) as runs`
+  return row?.runs[0]
+}
+
+/** Runs that the database gives to this node; those it does not know were claimed by a commit whose reply was lost. */
+export async function ownedRunIds(sql: Sql, epoch: number): Promise<string[]> {
+  const rows = await sql<
+    { run_id: string }[]
+  >`select run_id from runlane.agent_runs where owner_epoch = ${epoch}`
+  return rows.map((row) => row.run_id)
+}
+
+export async function loadHostedMany(sql: Sql, runIds: string[]): Promise<HostedRow[]> {
+  const [row] = await sql<{ runs: HostedRow[] }[]>`select runlane.hosted_runs(${runIds}) as runs`
+  return row?.runs ?? []
+}
+
+/** The envelope of a run in the order in which the agent made the calls. */
+export async function loadCalls(sql: Sql, runId: string): Promise<CallRow[]> {
+  return sql<
+    CallRow[]
+  >`select * from runlane.agent_tool_results where run_id = ${runId} order by position`
+}
+
+export async function listWaitpoints(sql: Sql, runId: string): Promise<WaitpointRow[]> {
+  return sql<WaitpointRow[]>`
+    select token_id, run_id, kind, tool_call_id, prompt, schema, status, created_at, expires_at
+    from runlane.waitpoints where run_id = ${runId} order by token_id`
+}
+
+export async function findCommand(sql: Sql, commandId: string): Promise<CommandRow | undefined> {
+  const [row] = await sql<CommandRow[]>`
+    select command_id, run_id, kind, status, outcome from runlane.run_commands where command_id = ${commandId}`
+  return row
+}
+
+/** Inbox rows of runs that this node owns or that nobody owns, oldest first. */
+export async function pendingInbox(
+  sql: Sql,
+  epoch: number,
+): Promise<(InboxRow & { owned: boolean })[]> {
+  return sql<(InboxRow & { owned: boolean })[]>`
+    select i.run_id, i.kind, i.dedupe_key, i.payload, r.owner_epoch is not null as owned
+    from runlane.run_inbox i join runlane.agent_runs r using (run_id)
+    where r.owner_epoch = ${epoch} or r.owner_epoch is null order by i.id limit 500`
+}
+
+export async function inboxOf(sql: Sql, runId: string): Promise<InboxRow[]> {
+  return sql<InboxRow[]>`
+    select run_id, kind, dedupe_key, payload from runlane.run_inbox where run_id = ${runId} order by id limit 100`
+}
+
+/** Milliseconds until the next run_at in the line of coming runs; null when none waits for its time. */
+export async function nextDueInMs(sql: Sql): Promise<number | null> {
+  const [row] = await sql<{ due_in_ms: number | null }[]>`
+    select (extract(epoch from min(run_at) - runlane.now()) * 1000)::float8 as due_in_ms
+    from runlane.agent_runs where status = 'queued' and not holds_lane`
+  return row?.due_in_ms ?? null
+}
+
+/** True when a run could be claimed or a run_at has come: what a poll asks before it bothers the commit lock. */
+export async function anyClaimable(sql: Sql): Promise<boolean> {
+  const [row] = await sql<{ claimable: boolean }[]>`
+    select exists (select from runlane.agent_runs where status = 'queued' and holds_lane)
+      or exists (select from runlane.agent_runs where status = 'queued' and not holds_lane and run_at <= runlane.now())
+      as claimable`
+  return row?.claimable ?? false
+}
+
+export async function knownQueues(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ name: string }[]>`select name from runlane.queues order by name`
+  return rows.map((row) => row.name)
+}

@@ -1,0 +1,36 @@
+/** What `npm start` prints: where it listens, how to get in, a line that runs a real run and one that watches it. */
+export function welcome(facts: {
+  host: string
+  port: number
+  token: string
+  configured: boolean
+}): string {
+  const host = facts.host.includes(':') ? `[${facts.host}]` : facts.host
+  const url = `http://${host}:${facts.port}`
+  // A token from the environment is known to whoever set it; printing it would only put it into logs.
+  const token = facts.configured ? '$RUNLANE_ADMIN_TOKEN' : facts.token
+  const auth = `-H "Authorization: Bearer ${token}"`
+  const run = JSON.stringify({
+    agent: 'scripted',
+    conversation_id: 'demo',
+    input: {
+      steps: [
+        { say: 'Looking that up…', chunks: 4, ms: 800 },
+        { tool: 'search', ms: 3000, result: 'found' },
+        { say: 'Done.' },
+      ],
+    },
+  })
+  return [
+    `runlane listening on ${url}`,
+    `  console  ${url}/`,
+    `  token    ${token}`,
+    '',
+    '  post a run:',
+    `    curl -s ${url}/runs ${auth} -H 'Content-Type: application/json' -d '${run}'`,
+    '  watch it, in another terminal:',
+    `    curl -sN ${url}/conversations/demo/agent-events ${auth}`,
+    '',
+    '',
+  ].join('\n')
+}
