@@ -6,7 +6,7 @@ import { hrtime } from 'node:process'
  */
 export interface Clock {
   /** Milliseconds of the machine's monotonic clock: the same scale in every thread, and it runs on while a process is stopped. */
-  monotonicMs(): number
+  monotonicMs: () => number
 }
 
 export const systemClock: Clock = { monotonicMs: () => Number(hrtime.bigint()) / 1e6 }

@@ -28,7 +28,6 @@ export const parseConfig = (
   }
   if (problems.length > 0) throw new ConfigError(problems)
 
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key is filled above
   const parsed = values as Parsed
   return Object.freeze({
     ...parsed,

@@ -6,5 +6,4 @@ const ulid = monotonicFactory()
 export const newRunId = (): string => `run_${ulid()}`
 export const newConversationId = (): string => `conv_${ulid()}`
 export const newCommandId = (): string => `cmd_${ulid()}`
-export const newTokenId = (): string => `wp_${ulid()}`
 export const newRecordId = (): string => ulid()

@@ -4,7 +4,7 @@ import type { FieldError } from './errors.ts'
 /** Any value that JSON can carry. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-export const JSON_DEPTH_MAX = 64
+const JSON_DEPTH_MAX = 64
 export const JSON_KEY_LENGTH_MAX = 255
 /** Outputs and recorded results: UTF-8 bytes of their JSON text. */
 export const OUTPUT_BYTES_MAX = 1_000_000
@@ -69,7 +69,7 @@ export function canonicalJson(value: unknown): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
   const members = Object.entries(value)
     .filter(([, member]) => member !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
   return `{${members.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(',')}}`
 }
 

@@ -18,7 +18,7 @@ export interface Tool<Input = Json> {
    * never repeated without a human's word. Default `unsafe`. A function decides by the input.
    */
   effects?: Effects | ((input: Input) => Effects)
-  execute(input: Input, scope: ToolScope): Promise<unknown> | unknown
+  execute(input: Input, scope: ToolScope): unknown
 }
 
 /** An agent that is code: `run` is called once per attempt, and what it asks of `ctx` is recorded once per run. */

@@ -301,7 +301,7 @@ function checkedResult(result: unknown): { value: Json; size: number } {
 
 /** Splits by code points, so that no chunk ends in half a character. */
 function splitText(text: string, chunks: number): string[] {
-  const points = [...text]
+  const points = Array.from(text)
   const size = Math.max(1, Math.ceil(points.length / Math.max(1, chunks)))
   const parts: string[] = []
   for (let start = 0; start < points.length; start += size)

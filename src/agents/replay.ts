@@ -16,7 +16,7 @@ export class Replay {
     this.#byPosition = new Map(calls.map((call) => [call.position, call]))
     this.#order = calls
       .filter((call) => call.settled !== null && call.kind !== 'value')
-      .sort((a, b) => (a.settled ?? 0) - (b.settled ?? 0))
+      .toSorted((a, b) => (a.settled ?? 0) - (b.settled ?? 0))
     this.#settled = Math.max(0, ...calls.map((call) => call.settled ?? 0))
   }
 

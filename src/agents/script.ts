@@ -61,8 +61,8 @@ interface Problem {
 
 /** What does not fit in a scripted input, with the path of each finding; stops at the first 20. */
 export function scriptProblems(input: unknown, outbound: Outbound): Problem[] {
-  const script = input as { steps?: unknown; vars?: unknown } | null
-  if (typeof script !== 'object' || script === null || Array.isArray(script)) {
+  const script = input as { steps?: unknown; vars?: unknown }
+  if (!isObject(script)) {
     return [{ path: 'input', message: 'must be an object with "steps"' }]
   }
   const problems: Problem[] = []
@@ -73,6 +73,8 @@ export function scriptProblems(input: unknown, outbound: Outbound): Problem[] {
       message: `is unknown${hint(field, ['steps', 'vars'])}`,
     })
   }
+  if (script.vars !== undefined && !isObject(script.vars))
+    problems.push({ path: 'input.vars', message: 'must be an object' })
   if (!Array.isArray(script.steps))
     return [...problems, { path: 'input.steps', message: 'must be an array of steps' }]
   if (script.steps.length > STEPS_MAX) {
@@ -146,7 +148,7 @@ function issueProblems(issue: z.core.$ZodIssue, path: string): Problem[] {
   if (issue.code === 'unrecognized_keys')
     return issue.keys.map((key) => ({ path: `${at}.${key}`, message: 'is unknown' }))
   if (issue.code === 'invalid_union') {
-    const [best] = [...issue.errors].sort((a, b) => a.length - b.length)
+    const [best] = issue.errors.toSorted((a, b) => a.length - b.length)
     return (best ?? []).flatMap((inner) => issueProblems(inner, at))
   }
   return [{ path: at, message: issue.message }]
@@ -156,3 +158,6 @@ function hint(word: string, known: string[]): string {
   const near = nearest(word, known)
   return near === undefined ? '' : `, did you mean "${near}"?`
 }
+
+const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Json } from '../json.ts'
 import { type Agent, type AgentContext, RunError, type Tool } from './agent.ts'
@@ -97,10 +98,10 @@ function toolsOf(outbound: Outbound): { simulated: Tool<never>; http: Tool<never
   const simulated: Tool<Extract<ToolStep, { tool: string }>> = {
     effects,
     async execute(step, { signal }) {
-      if (step.hang)
-        await new Promise((_resolve, reject) =>
-          signal.addEventListener('abort', () => reject(signal.reason)),
-        )
+      if (step.hang) {
+        await once(signal, 'abort')
+        signal.throwIfAborted()
+      }
       await delay(step.ms ?? 0, undefined, { signal })
       if (step.fail !== undefined) throw new Error(step.fail)
       return step.result ?? null
@@ -114,5 +115,5 @@ function toolsOf(outbound: Outbound): { simulated: Tool<never>; http: Tool<never
         signal,
       }),
   }
-  return { simulated: simulated as unknown as Tool<never>, http: http as unknown as Tool<never> }
+  return { simulated: simulated, http: http }
 }

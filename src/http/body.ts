@@ -43,7 +43,8 @@ async function readText(request: Request, limitBytes: number): Promise<string> {
   if (Number(request.headers.get('content-length') ?? 0) > limitBytes) throw tooLarge()
   const parts: Uint8Array[] = []
   let size = 0
-  for await (const part of request.body ?? []) {
+  const body: AsyncIterable<Uint8Array> | Uint8Array[] = request.body ?? []
+  for await (const part of body) {
     size += part.length
     if (size > limitBytes) throw tooLarge()
     parts.push(part)
@@ -115,6 +116,8 @@ function unwrapped(schema: unknown): unknown {
   while (
     typeof inner === 'object' &&
     inner !== null &&
+    // An array unwraps to its element as well; the index in the path asks for that.
+    !('element' in inner) &&
     'unwrap' in inner &&
     typeof inner.unwrap === 'function'
   ) {

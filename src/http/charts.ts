@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { Hono } from 'hono'
 import { z } from 'zod'
-import { RUN_MACHINE_VERSION } from '../../machines/run.ts'
 import { describeMachine } from '../diagrams/graph.ts'
 import { MACHINES } from '../diagrams/registry.ts'
 import { Refusal } from '../errors.ts'
@@ -11,7 +10,7 @@ import type { RunStatus } from '../store/rows.ts'
 import { loadHosted } from '../store/runs.ts'
 import { readQuery } from './body.ts'
 import { lastSequenceQuery } from './queries.ts'
-import { existing } from './runs.ts'
+import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
 const atQuery = z.strictObject({ at: lastSequenceQuery.optional() })
@@ -21,11 +20,14 @@ export function chartRoutes(service: Service): Hono {
   const { node, reads } = service
   const app = new Hono()
 
-  const graphOf = (id: string) => {
-    if (id === 'run') return describeMachine(node.machine, RUN_MACHINE_VERSION)
+  const registered = (id: string) => {
     const known = MACHINES.find(({ machine }) => machine.id === id)
     if (!known) throw new Refusal('not_found', `there is no machine ${id.slice(0, 64)}`)
-    return describeMachine(known.machine, known.version)
+    return known
+  }
+  const graphOf = (id: string) => {
+    const { machine, version } = registered(id)
+    return describeMachine(id === node.machine.id ? node.machine : machine, version)
   }
 
   app.get('/machines', (c) => {
@@ -62,7 +64,7 @@ export function chartRoutes(service: Service): Hono {
     const isNow = at === undefined || at >= row.last_sequence
     return c.json({
       machine: 'run',
-      version: RUN_MACHINE_VERSION,
+      version: registered(node.machine.id).version,
       value: isNow ? row.status : (latest?.to ?? null),
       since: isNow ? run.status_since : (latest?.at ?? null),
       history,

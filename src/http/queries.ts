@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { VISIBILITIES } from '../store/rows.ts'
 
-export const PAGE_MAX = 1000
+const PAGE_MAX = 1000
 
 const wholeNumber = (max: number) =>
   z
@@ -16,4 +16,12 @@ export const pageQuery = z.strictObject({
 })
 export const visibilityQuery = z.enum(VISIBILITIES).default('operator')
 export const lastSequenceQuery = wholeNumber(2_147_483_647).default(0)
+/** A time within what Postgres takes: years 1 to 9999, any offset. Given on as UTC. */
+export const instant = z.iso
+  .datetime({ offset: true })
+  .transform((text) => new Date(text))
+  .refine((date) => date.getUTCFullYear() >= 1 && date.getUTCFullYear() <= 9999, {
+    message: 'must be in the years 1 to 9999',
+  })
+  .transform((date) => date.toISOString())
 export const eventIdText = /^\d{1,15}$/

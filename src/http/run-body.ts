@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { readDuration } from '../duration.ts'
 import type { Json } from '../json.ts'
+import { instant } from './queries.ts'
 
-export const SURFACES = [
+const SURFACES = [
   'api',
   'chat',
   'playground',
@@ -38,7 +39,7 @@ export const runBody = z.strictObject({
   lane_policy: z.enum(['enqueue', 'reject', 'interrupt', 'coalesce']).default('enqueue'),
   queue: id.default('default'),
   priority: z.number().int().min(-1_000_000).max(1_000_000).default(0),
-  run_at: z.iso.datetime({ offset: true }).nullish(),
+  run_at: instant.nullish(),
   hold_lane_on_human: z.boolean().default(false),
   owner: id.nullish(),
   timeouts: z
@@ -50,12 +51,18 @@ export const runBody = z.strictObject({
     .default({}),
   execution_timeout_override: duration.nullish(),
   callback_url: z.null('callback_url is not supported by this version').optional(),
-  metadata: z.record(z.string(), json).default({}),
+  // Not z.record, which drops a key named __proto__.
+  metadata: z
+    .custom<Record<string, Json>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+      'must be an object',
+    )
+    .default({}),
 })
 
 export type RunBody = z.output<typeof runBody>
 
-export const RUNS_PER_BATCH_MAX = 1000
+const RUNS_PER_BATCH_MAX = 1000
 export const batchBody = z.strictObject({ runs: z.array(runBody).min(1).max(RUNS_PER_BATCH_MAX) })
 
 /**
@@ -66,24 +73,27 @@ export function laneKeyOf(
   body: RunBody,
   conversationId: string,
 ): { laneKey: string } | { missing: string } {
-  if (body.lane_key != null) return { laneKey: body.lane_key }
+  if (isGiven(body.lane_key)) return { laneKey: body.lane_key }
   if (body.surface === 'inbox') {
-    return body.inbox_item_id == null
+    return !isGiven(body.inbox_item_id)
       ? { missing: 'inbox_item_id' }
       : { laneKey: `inbox_item:${body.inbox_item_id}` }
   }
   if (body.surface === 'schedule') {
-    return body.task_run_id == null
+    return !isGiven(body.task_run_id)
       ? { missing: 'task_run_id' }
       : { laneKey: `task_run:${body.task_run_id}` }
   }
   if (
     body.surface === 'slack' ||
     body.surface === 'telegram' ||
-    (body.surface === 'email' && body.sender_key != null)
+    (body.surface === 'email' && isGiven(body.sender_key))
   ) {
-    if (body.sender_key == null) return { missing: 'sender_key' }
+    if (!isGiven(body.sender_key)) return { missing: 'sender_key' }
     return { laneKey: `adhoc:${body.channel ?? body.surface}:${body.sender_key}` }
   }
   return { laneKey: `conversation:${conversationId}` }
 }
+
+const isGiven = (value: string | null | undefined): value is string =>
+  value !== null && value !== undefined

@@ -21,7 +21,6 @@ export function toRun(row: RunView & { input?: Json; output?: Json }) {
     lane_key: row.lane_key,
     queue: row.queue,
     priority: row.priority,
-    run_at: row.run_at,
     attempt: row.attempt,
     node_id: row.node_id,
     phase: row.phase,

@@ -1,22 +1,27 @@
 import { type Context, Hono } from 'hono'
 import { z } from 'zod'
 import { type FieldError, Refusal } from '../errors.ts'
-import { hashJson, JSON_KEY_LENGTH_MAX } from '../json.ts'
+import { hashJson } from '../json.ts'
 import type { RunRequest } from '../runtime/create.ts'
-import { listCheckpoints, readRunEvents } from '../store/events.ts'
+import { listCheckpoints, logBounds, readRunEvents } from '../store/events.ts'
 import { isTerminal, STATUSES } from '../store/rows.ts'
-import { findRun, findRuns, knownQueues, listRuns, loadCalls } from '../store/runs.ts'
+import { findRuns, knownQueues, listRuns, loadCalls } from '../store/runs.ts'
 import { callerOf } from './auth.ts'
 import { invalid, readBody, readQuery } from './body.ts'
-import { lastSequenceQuery, pageQuery, visibilityQuery } from './queries.ts'
+import { instant, lastSequenceQuery, pageQuery, visibilityQuery } from './queries.ts'
 import { batchBody, laneKeyOf, type RunBody, runBody } from './run-body.ts'
 import { toRun } from './run-view.ts'
 import type { Service } from './service.ts'
+import { existing } from './run-of-path.ts'
 import { waitForRun, waitQuery } from './wait.ts'
 import { newConversationId } from '../ids.ts'
 
 const listQuery = z.strictObject({
   ...pageQuery.shape,
+  cursor: z
+    .string()
+    .regex(/^run_[0-9A-Z]{26}$/, 'is not a cursor of this list')
+    .optional(),
   status: z
     .string()
     .transform((text) => text.split(','))
@@ -27,7 +32,7 @@ const listQuery = z.strictObject({
   queue: z.string().max(255).optional(),
   lane_key: z.string().max(255).optional(),
   q: z.string().min(1).max(255).optional(),
-  since: z.iso.datetime({ offset: true }).optional(),
+  since: instant.optional(),
 })
 const eventsQuery = z.strictObject({
   after_sequence: lastSequenceQuery,
@@ -75,9 +80,11 @@ export function runRoutes(service: Service): Hono {
 
   app.get('/runs', async (c) => {
     const query = readQuery(c, listQuery)
+    // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
+    const { last: cursor } = await logBounds(reads)
     const rows = await listRuns(reads, query)
     const next_cursor = rows.length === query.limit ? (rows.at(-1)?.run_id ?? null) : null
-    return c.json({ runs: rows.map(toRun), next_cursor })
+    return c.json({ runs: rows.map(toRun), next_cursor, cursor })
   })
 
   app.get('/runs/:run_id', async (c) => {
@@ -125,14 +132,6 @@ export function runRoutes(service: Service): Hono {
   })
 
   return app
-}
-
-/** The run of the path. @throws Refusal not_found */
-export async function existing(service: Service, c: Context) {
-  const runId = c.req.param('run_id') ?? ''
-  const run = await findRun(service.reads, runId.slice(0, JSON_KEY_LENGTH_MAX))
-  if (!run) throw new Refusal('not_found', `there is no run ${runId.slice(0, 64)}`)
-  return run
 }
 
 async function checkedRequest(

@@ -8,7 +8,7 @@ import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
 import { findRun } from '../store/runs.ts'
 import { readQuery } from './body.ts'
 import { eventIdText, lastSequenceQuery, visibilityQuery } from './queries.ts'
-import { existing } from './runs.ts'
+import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
 const STREAMS_MAX = 2_000

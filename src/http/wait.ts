@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { readDuration } from '../duration.ts'
 import type { RunView } from '../store/runs.ts'
 import { findRun } from '../store/runs.ts'
-import { existing } from './runs.ts'
+import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
 const WAIT_MS_MAX = 5 * 60_000

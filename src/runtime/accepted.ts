@@ -11,7 +11,7 @@ export function acceptedEvents(machine: RunMachine, row: HostedRow): string[] {
   return machine.events
     .filter((type) => !type.startsWith('xstate.'))
     .filter((type) => chart.can(sampleOf(type)))
-    .sort()
+    .toSorted()
 }
 
 const sampleOf = (type: string): RunEvent =>

@@ -20,7 +20,7 @@ export function statusOf(snapshot: RunSnapshot): RunStatus {
 
 export const encodeChart = (snapshot: RunSnapshot): EncodedChart => ({
   version: RUN_MACHINE_VERSION,
-  value: snapshot.value as Json,
+  value: snapshot.value,
   context: snapshot.context as unknown as Json,
 })
 
@@ -78,7 +78,7 @@ export function resolveStatus(
 ): RunSnapshot {
   const fresh = newChart(machine, { delayed: false, hold_lane_on_human: false })
   const context = { ...fresh.context, attempt: row.attempt, holds_lane: true }
-  return machine.resolveState({ value: { active: row.status }, context } as never)
+  return machine.resolveState({ value: { active: row.status }, context })
 }
 
 /** Changes with every change of states, transitions, guards or actions of the chart. */

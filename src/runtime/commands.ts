@@ -23,7 +23,7 @@ export interface CommandsOptions {
   loadRun(runId: string): Promise<HostedRow | undefined>
   loadCalls(runId: string): Promise<CallRow[]>
   loadWaitpoints(runId: string): Promise<WaitpointRow[]>
-  findCommand(commandId: string): Promise<CommandRow | undefined>
+  findCommand: (commandId: string) => Promise<CommandRow | undefined>
 }
 
 export interface Reason {
@@ -266,7 +266,7 @@ function resolutionProblem(
     return { path: 'answer', message: 'must be an object with "outcome"' }
   }
   const outcomes = kind === 'crash_loop' ? ['retry'] : ['succeeded', 'failed', 'retry']
-  if (!outcomes.includes(String(answer['outcome']))) {
+  if (typeof answer['outcome'] !== 'string' || !outcomes.includes(answer['outcome'])) {
     return {
       path: 'answer.outcome',
       message: `must be ${outcomes.map((one) => `"${one}"`).join(', ')}`,

@@ -40,7 +40,7 @@ interface Batch {
 
 export interface CommitterOptions {
   line: Line
-  monotonicMs(): number
+  monotonicMs: () => number
   /** The claim that this flush should carry: free places of this node after `releases` runs leave; null for none. */
   claimWanted(releases: number): Flush['claim']
   onAnswer(answer: FlushAnswer): void

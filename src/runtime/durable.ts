@@ -56,7 +56,7 @@ export function durable(host: DurableHost): DurableLogic {
       ledger: input.ledger,
     }),
     start: (state, { self }) => {
-      desks.set(state.ledger, new CommitDesk(host, state.ledger, self as RunActor))
+      desks.set(state.ledger, new CommitDesk(host, state.ledger, self))
     },
     transition: (state, event) => {
       if (event.type === 'actor.released') {
@@ -123,7 +123,7 @@ class CommitDesk implements RecordSource {
 
   #decide(event: RunMessage & { settled?: Settled }): void {
     const { settled, ...message } = event
-    const effects = this.#ledger.decide(message as RunMessage)
+    const effects = this.#ledger.decide(message)
     if (!effects) {
       settled?.('not_accepted')
       if (!message.letter) return

@@ -157,7 +157,10 @@ function noteRecorded(ledger: Ledger, call: SessionCall): void {
     ledger.checkpoint('tool_result')
   }
   if (call.kind === 'say') {
-    ledger.fields.saying = String(call.result).slice(0, SAYING_LENGTH_MAX)
+    ledger.fields.saying = (typeof call.result === 'string' ? call.result : '').slice(
+      0,
+      SAYING_LENGTH_MAX,
+    )
     ledger.event('message', USER, { role: 'assistant', text: call.result })
   }
   if (call.kind === 'journal') {

@@ -25,7 +25,7 @@ export interface HostOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
-  monotonicMs(): number
+  monotonicMs: () => number
   log: Logger
 }
 

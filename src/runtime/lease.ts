@@ -8,7 +8,7 @@ export interface LeaseOptions {
   nodeId: string
   version: string
   leaseMs: number
-  monotonicMs(): number
+  monotonicMs: () => number
   /** This epoch was declared dead: its runs belong to others. The new epoch is registered already. */
   onLost(newEpoch: number): void
   onError(error: unknown): void

@@ -218,7 +218,11 @@ export class Ledger {
   call({ size, ...call }: SessionCall): void {
     const draft = this.#open()
     draft.weight += size
-    draft.results.push({ run_id: this.runId, attempt: this.chart.context.attempt, ...call })
+    const result = { run_id: this.runId, attempt: this.chart.context.attempt, ...call }
+    // One row per call and record: of a say that streamed several chunks, the latest.
+    const earlier = draft.results.findIndex((one) => one.tool_call_id === call.tool_call_id)
+    if (earlier === -1) draft.results.push(result)
+    else draft.results[earlier] = result
   }
 
   forgetCall(tool_call_id: string): void {

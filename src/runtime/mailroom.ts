@@ -12,10 +12,10 @@ export interface MailroomOptions {
   machine: RunMachine
   host: Host
   committer: Committer
-  inboxOf(runId: string): Promise<InboxRow[]>
-  loadRun(runId: string): Promise<HostedRow | undefined>
+  inboxOf: (runId: string) => Promise<InboxRow[]>
+  loadRun: (runId: string) => Promise<HostedRow | undefined>
   /** Tells the owner on another node that it has mail. */
-  hint(): void
+  hint: () => void
   log: Logger
 }
 

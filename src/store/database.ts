@@ -84,11 +84,11 @@ function connect(target: DatabaseTarget, max: number): Sql {
         parse: (text: string) => rfc3339(text),
       },
     },
-  }) as unknown as Sql
+  })
 }
 
 /** Postgres text of a timestamptz (or its JSON form) → RFC 3339 UTC with milliseconds. */
-export const rfc3339 = (text: string): string => new Date(text).toISOString()
+const rfc3339 = (text: string): string => new Date(text).toISOString()
 
 const CONNECTION_ERRORS = new Set([
   'CONNECTION_CLOSED',

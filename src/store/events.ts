@@ -100,7 +100,7 @@ export async function statusHistory(
     from runlane.agent_events e
     where e.run_id = ${runId} and e.event_type = 'run_status_changed' and e.sequence <= ${until}
     order by e.sequence desc limit 1000`
-  return rows.map(toEvent).reverse()
+  return rows.map(toEvent).toReversed()
 }
 
 const toEvent = (row: StoredEvent): RunEventRow => ({

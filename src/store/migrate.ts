@@ -3,14 +3,32 @@ import type { Sql } from './database.ts'
 
 const FOLDER = new URL('./migrations/', import.meta.url)
 
+interface Migration {
+  number: number
+  file: string
+  text: string
+}
+
+/** The numbered files in their order. */
+export async function migrationTexts(): Promise<Migration[]> {
+  const files = (await readdir(FOLDER)).filter((name) => name.endsWith('.sql')).toSorted()
+  return Promise.all(
+    files.map(async (file) => ({
+      number: Number(file.slice(0, 4)),
+      file,
+      text: await readFile(new URL(file, FOLDER), 'utf8'),
+    })),
+  )
+}
+
 /**
  * Brings the schema to this code's version: numbered files, each in its own transaction under an advisory lock, so that
  * replicas that start together apply each once. @throws when the schema is newer than this code.
  */
 export async function migrate(sql: Sql): Promise<void> {
-  const files = (await readdir(FOLDER)).filter((name) => name.endsWith('.sql')).sort()
-  for (const file of files) await apply(sql, file)
-  const newest = Number(files.at(-1)?.slice(0, 4))
+  const migrations = await migrationTexts()
+  for (const migration of migrations) await apply(sql, migration)
+  const newest = migrations.at(-1)?.number ?? 0
   const [found] = await sql<
     { number: number }[]
   >`select max(number) as number from runlane.migrations`
@@ -21,9 +39,7 @@ export async function migrate(sql: Sql): Promise<void> {
   }
 }
 
-async function apply(sql: Sql, file: string): Promise<void> {
-  const text = await readFile(new URL(file, FOLDER), 'utf8')
-  const number = Number(file.slice(0, 4))
+async function apply(sql: Sql, { number, file, text }: Migration): Promise<void> {
   await sql.begin(async (transaction) => {
     await transaction`select pg_advisory_xact_lock(7421)`
     await transaction.unsafe(`create schema if not exists runlane;

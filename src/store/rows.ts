@@ -17,12 +17,7 @@ export const STATUSES = [
 ] as const
 export type RunStatus = (typeof STATUSES)[number]
 
-export const TERMINAL_STATUSES: readonly RunStatus[] = [
-  'completed',
-  'failed',
-  'cancelled',
-  'timed_out',
-]
+const TERMINAL_STATUSES: readonly RunStatus[] = ['completed', 'failed', 'cancelled', 'timed_out']
 export const isTerminal = (status: RunStatus): boolean => TERMINAL_STATUSES.includes(status)
 
 export type CheckpointType =

@@ -25,7 +25,6 @@ const client = async (answer: (asked: readonly string[]) => Answer | 'cut') => {
     server.close()
     server.closeAllConnections()
   })
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on TCP
   const { port } = server.address() as AddressInfo
   return { asked, ...api({ url: `http://127.0.0.1:${port}`, token: 't' }) }
 }

@@ -26,7 +26,6 @@ export const startEffectServer = async (): Promise<EffectServer> => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
 
   return {
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on TCP
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     calls,
     callsByKey: () => Map.groupBy(calls, (call) => call.idempotencyKey),
@@ -82,7 +81,6 @@ type Steering = {
 
 const receive = async (request: IncomingMessage): Promise<unknown> => {
   const chunks: Buffer[] = []
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- no encoding is set
   for await (const chunk of request) chunks.push(chunk as Buffer)
   const text = Buffer.concat(chunks).toString('utf8')
   try {

@@ -15,7 +15,6 @@ export const eventually = async <T>(
   const attempts: Attempts = { latest: undefined }
   do {
     const value = await within(deadline - performance.now(), attempts, check)
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- narrowed by the test before
     if (value) return value as Truthy<T>
     await pause(everyMs)
   } while (performance.now() < deadline)

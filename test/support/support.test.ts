@@ -28,7 +28,6 @@ const serve = async (
     server.close()
     server.closeAllConnections()
   })
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on TCP
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net'
-import { pgFramer, pgSession, startCode, type Withholding } from './pg-wire.ts'
+import { pgFramer, type PgSession, pgSession, startCode, type Withholding } from './pg-wire.ts'
 
 /** `host` may be the folder of a Unix socket. */
 export type Upstream = { readonly host: string; readonly port: number }
@@ -23,7 +23,7 @@ export class TcpLink {
   readonly #server: Socket
   readonly #toServer: Pipe
   readonly #toClient: Pipe
-  readonly #session: ReturnType<typeof pgSession>
+  readonly #session: PgSession
   #severed = false
 
   constructor({ client, upstream: { host, port }, pace, watch, onGone }: TcpLinkOptions) {
@@ -43,7 +43,6 @@ export class TcpLink {
         if (client.closed && this.#server.closed) onGone(this)
       })
     }
-    this.#server.once('close', () => this.#session.end())
     this.pump()
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { connect, createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import postgres from 'postgres'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { eventually } from './eventually.ts'
@@ -35,6 +35,26 @@ const code = (number: number) => {
   const bytes = Buffer.alloc(4)
   bytes.writeInt32BE(number)
   return bytes
+}
+
+/** A server that does what it is told, a proxy, and a client's socket with what it got. */
+const setupFake = async (serve: (socket: Socket) => void) => {
+  const server = createServer({ noDelay: true }, (socket) => {
+    socket.on('error', () => {})
+    serve(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const proxy = await startTcpProxy({ host: '127.0.0.1', port })
+  const client = connect({ host: '127.0.0.1', port: proxy.port, noDelay: true })
+  const answers: Buffer[] = []
+  client.on('data', (chunk) => answers.push(chunk))
+  onTestFinished(async () => {
+    client.destroy()
+    await proxy.close()
+    server.close()
+  })
+  return { proxy, client, answers }
 }
 
 describe('the framing of Postgres messages', () => {
@@ -75,24 +95,11 @@ describe('the framing of Postgres messages', () => {
   test('survives the proxy when both sides send single bytes, and encryption is declined', async () => {
     const replies = Buffer.concat([message('R', code(0)), message('Z', 'I')])
     const received: Buffer[] = []
-    const server = createServer({ noDelay: true }, (socket) => {
+    const { client, answers } = await setupFake((socket) => {
       socket.on('data', (chunk) => received.push(chunk))
-      socket.on('error', () => {})
       for (const byte of replies) socket.write(Buffer.from([byte]))
     })
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on TCP
-    const { port } = server.address() as AddressInfo
-    const proxy = await startTcpProxy({ host: '127.0.0.1', port })
-    const client = connect({ host: '127.0.0.1', port: proxy.port, noDelay: true })
-    onTestFinished(async () => {
-      client.destroy()
-      await proxy.close()
-      server.close()
-    })
 
-    const answers: Buffer[] = []
-    client.on('data', (chunk) => answers.push(chunk))
     for (const byte of Buffer.concat(messages)) client.write(Buffer.from([byte]))
 
     const onward = Buffer.concat(messages.slice(1))
@@ -111,6 +118,8 @@ describe('a connection through the proxy', () => {
     const text = 'é'.repeat(3_000_000)
     const [row] = await sql`select ${text}::text as text, length(${text}::text) as length`
     expect([row?.['text'] === text, row?.['length']]).toEqual([true, 3_000_000])
+    const many = await sql`select repeat('x', 1000) as x from generate_series(1, 20000)`
+    expect(many).toHaveLength(20_000)
     expect([proxy.open(), proxy.accepted()]).toEqual([1, 1])
   })
 
@@ -208,6 +217,29 @@ describe('a dropped reply', () => {
     const fulfilled = settled.map(({ status }) => status === 'fulfilled')
     expect(fulfilled).toEqual(Array.from({ length: 20 }, (_, index) => index < 6))
     expect((await rows()).slice(0, 8)).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
+  })
+
+  test.each([0, 20])('takes no earlier reply along that waits %d ms', async (delayMs) => {
+    const start = message('', Buffer.concat([code(196608), Buffer.from('user\0me\0\0')]))
+    const queries = [1, 2, 3].map((n) => message('Q', `select ${n}\0`))
+    const reply = Buffer.concat([message('C', 'SELECT 1\0'), message('Z', 'I')])
+    const asked = Buffer.concat([start, ...queries])
+    const { proxy, client, answers } = await setupFake((socket) => {
+      let bytes = 0
+      // All replies in one write, so that they come as one chunk.
+      socket.on('data', (chunk) => {
+        bytes += chunk.length
+        if (bytes === asked.length) socket.write(Buffer.concat([message('Z', 'I'), reply, reply]))
+      })
+    })
+    proxy.delay(delayMs)
+    const drop = proxy.dropNextReplyMatching((query) => query === 'select 2')
+
+    client.write(asked)
+    await once(client, 'close')
+
+    expect(Buffer.concat(answers)).toEqual(Buffer.concat([message('Z', 'I'), reply]))
+    expect((await drop.dropped).map(({ query }) => query)).toEqual(['select 2'])
   })
 
   test('of a commit is not that of a statement inside a transaction, or of one that fails', async () => {

@@ -26,7 +26,6 @@ export const startTcpProxy = async (upstream: Upstream): Promise<TcpProxy> => {
     links.add(new TcpLink({ client, upstream, pace, watch, onGone: (link) => links.delete(link) }))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it listens on TCP
   const { port } = server.address() as AddressInfo
 
   const setPaused = (paused: boolean): void => {
@@ -145,8 +144,6 @@ class Drop implements ReplyDrop, Withholding {
   readonly #options: DropOptions
   readonly #settled = Promise.withResolvers<readonly PgReply[]>()
   readonly #onDone: () => void
-  /** Statements on their way, whose replies decide. */
-  #claimed = 0
   #disarmed = false
 
   constructor(options: DropOptions, onDone: () => void) {
@@ -159,13 +156,10 @@ class Drop implements ReplyDrop, Withholding {
 
   claims(query: string): boolean {
     const { count, matches } = this.#options
-    if (this.replies.length + this.#claimed >= count || !matches(query)) return false
-    this.#claimed += 1
-    return true
+    return this.replies.length < count && matches(query)
   }
 
   withhold(reply: PgReply): boolean {
-    this.abandon()
     const { accepts, count } = this.#options
     if (this.#disarmed || this.replies.length >= count) return false
     if (reply.failed || !accepts(reply)) return false
@@ -175,10 +169,6 @@ class Drop implements ReplyDrop, Withholding {
       this.#settled.resolve(this.replies)
     }
     return true
-  }
-
-  abandon(): void {
-    this.#claimed -= 1
   }
 
   disarm(): void {

@@ -1,23 +1,23 @@
-import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
-import { type Config, ConfigError, configTable, parseConfig } from '../../src/config.ts';
-import { formatDuration, parseDuration } from '../../src/duration.ts';
-import { nearest } from '../../src/nearest.ts';
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Config, ConfigError, configTable, parseConfig } from '../../src/config.ts'
+import { formatDuration, parseDuration } from '../../src/duration.ts'
+import { nearest } from '../../src/nearest.ts'
 
 const parse = (env: Record<string, string | undefined> = {}): Config =>
-  parseConfig(env, { host: 'box', pid: 42 });
+  parseConfig(env, { host: 'box', pid: 42 })
 
 const problemsOf = (env: Record<string, string | undefined>): ConfigError => {
   try {
-    parse(env);
+    parse(env)
   } catch (error) {
-    if (error instanceof ConfigError) return error;
-    throw error;
+    if (error instanceof ConfigError) return error
+    throw error
   }
-  throw new Error('the configuration was accepted');
-};
+  throw new Error('the configuration was accepted')
+}
 
-const base64 = (bytes: number): string => Buffer.alloc(bytes, 7).toString('base64');
+const base64 = (bytes: number): string => Buffer.alloc(bytes, 7).toString('base64')
 
 /** Variable, key, default as in HTTP.md (`–` for none) and as parsed: the contract, copied by hand. */
 const contract: [string, keyof Config, string, unknown][] = [
@@ -51,26 +51,26 @@ const contract: [string, keyof Config, string, unknown][] = [
   ['RUNLANE_WEBHOOK_SECRET', 'webhookSecret', '–', null],
   ['RUNLANE_WEBHOOK_ALLOW', 'webhookAllow', '–', ['localhost', '127.0.0.0/8', '::1/128']],
   ['RUNLANE_NODE_ID', 'nodeId', '–', 'box-42'],
-];
+]
 
-const clocks = contract.filter(([name, key]) => key.endsWith('Ms') && name !== 'RUNLANE_RETENTION');
+const clocks = contract.filter(([name, key]) => key.endsWith('Ms') && name !== 'RUNLANE_RETENTION')
 
 describe('the configuration', () => {
   test('has the defaults of the contract, and nothing else', () => {
-    const expected = Object.fromEntries(contract.map(([, key, , value]) => [key, value]));
+    const expected = Object.fromEntries(contract.map(([, key, , value]) => [key, value]))
 
-    expect(parse()).toEqual(expected);
-  });
+    expect(parse()).toEqual(expected)
+  })
 
   test('takes an empty variable for an unset one', () => {
-    const empty = Object.fromEntries(contract.map(([name]) => [name, '']));
+    const empty = Object.fromEntries(contract.map(([name]) => [name, '']))
 
-    expect(parse(empty)).toEqual(parse());
-  });
+    expect(parse(empty)).toEqual(parse())
+  })
 
   test('leaves variables of others alone', () => {
-    expect(parse({ OTEL_SERVICE_NAME: 'x', OPENAI_API_KEY: 'y', PATH: '/bin' })).toEqual(parse());
-  });
+    expect(parse({ OTEL_SERVICE_NAME: 'x', OPENAI_API_KEY: 'y', PATH: '/bin' })).toEqual(parse())
+  })
 
   test.each<[string, string, keyof Config, unknown]>([
     ['HOST', '::', 'host', '::'],
@@ -103,21 +103,21 @@ describe('the configuration', () => {
     ],
     ['RUNLANE_NODE_ID', 'n1', 'nodeId', 'n1'],
   ])('reads %s=%s', (name, text, key, value) => {
-    expect(parse({ [name]: text })[key]).toEqual(value);
-  });
+    expect(parse({ [name]: text })[key]).toEqual(value)
+  })
 
   test('lets callbacks reach loopback only while the service listens on loopback', () => {
-    const loopback = ['localhost', '127.0.0.0/8', '::1/128'];
+    const loopback = ['localhost', '127.0.0.0/8', '::1/128']
 
     for (const host of ['localhost', '127.0.0.9', '::1']) {
-      expect(parse({ HOST: host }).webhookAllow).toEqual(loopback);
+      expect(parse({ HOST: host }).webhookAllow).toEqual(loopback)
     }
     for (const host of ['0.0.0.0', '::', '10.1.2.3', '127.example.test']) {
-      expect(parse({ HOST: host }).webhookAllow).toEqual([]);
+      expect(parse({ HOST: host }).webhookAllow).toEqual([])
     }
-    expect(parse({ RUNLANE_WEBHOOK_ALLOW: 'a.test' }).webhookAllow).toEqual(['a.test']);
-  });
-});
+    expect(parse({ RUNLANE_WEBHOOK_ALLOW: 'a.test' }).webhookAllow).toEqual(['a.test'])
+  })
+})
 
 const wrong: [string, ...string[]][] = [
   ['HOST', 'http://x', 'a b', '[::1]', '999.1.1.1', 'x:80'],
@@ -139,22 +139,22 @@ const wrong: [string, ...string[]][] = [
   ['RUNLANE_WEBHOOK_SECRET', base64(24), `whsec_${base64(23)}`, `whsec_${'-'.repeat(40)}`],
   ['RUNLANE_WEBHOOK_ALLOW', 'http://h', 'h:80', '10.0.0.0/33', '::/129', 'a,,b', '*', 'h/8'],
   ['RUNLANE_NODE_ID', 'n'.repeat(256), 'a\tb'],
-];
+]
 
 describe('a bad setting', () => {
   test('is tried here for every variable', () => {
-    expect(new Set(wrong.map(([name]) => name))).toEqual(new Set(contract.map(([name]) => name)));
-  });
+    expect(new Set(wrong.map(([name]) => name))).toEqual(new Set(contract.map(([name]) => name)))
+  })
 
   test.each(wrong.flatMap(([name, ...texts]) => texts.map((text) => [name, text] as const)))(
     'stops the start and is named: %s=%j',
     (name, text) => {
-      const error = problemsOf({ [name]: text });
+      const error = problemsOf({ [name]: text })
 
-      expect(error.problems.map((problem) => problem.name)).toEqual([name]);
-      expect(error.message).toMatch(new RegExp(`^${name}: (must|needs|has) [^\n]+$`));
+      expect(error.problems.map((problem) => problem.name)).toEqual([name])
+      expect(error.message).toMatch(new RegExp(`^${name}: (must|needs|has) [^\n]+$`))
     },
-  );
+  )
 
   test.each([
     [
@@ -167,19 +167,19 @@ describe('a bad setting', () => {
     ['PORT', '70000', 'PORT: must be from 0 to 65535 (got "70000")'],
     ['PORT', '80\r', 'PORT: has spaces or a line break around it (got "80\\r")'],
   ])('is explained: %s=%j', (name, text, message) => {
-    expect(problemsOf({ [name]: text }).message).toBe(message);
-  });
+    expect(problemsOf({ [name]: text }).message).toBe(message)
+  })
 
   test('is reported with all the others, one line each', () => {
-    const error = problemsOf({ RUNLANE_LEASES: '5s', PORT: 'x', HOST: '::', RUNLANE_LEASE: '5' });
+    const error = problemsOf({ RUNLANE_LEASES: '5s', PORT: 'x', HOST: '::', RUNLANE_LEASE: '5' })
 
     expect(error.problems.map(({ name }) => name)).toEqual([
       'RUNLANE_LEASES',
       'PORT',
       'RUNLANE_LEASE',
-    ]);
-    expect(error.message.split('\n')).toEqual(error.problems.map(({ message }) => message));
-  });
+    ])
+    expect(error.message.split('\n')).toEqual(error.problems.map(({ message }) => message))
+  })
 
   test.each([
     ['DATABASE_URL', 'postgres://u:hunter2%@h/db'],
@@ -191,11 +191,11 @@ describe('a bad setting', () => {
     ['RUNLANE_WEBHOOK_SECRET', 'whsec_hunter2'],
     ['RUNLANE_ADMIN_TOKENS', 'hunter2'],
   ])('does not show a secret: %s', (name, text) => {
-    const error = problemsOf({ [name]: text });
+    const error = problemsOf({ [name]: text })
 
-    expect(`${error.stack} ${JSON.stringify(error)}`).not.toContain('hunter2');
-  });
-});
+    expect(`${error.stack} ${JSON.stringify(error)}`).not.toContain('hunter2')
+  })
+})
 
 describe('an unknown RUNLANE_ name', () => {
   test.each([
@@ -205,27 +205,27 @@ describe('an unknown RUNLANE_ name', () => {
     ['runlane_lease', 'unknown setting runlane_lease, did you mean RUNLANE_LEASE?'],
     ['RUNLANE_COLOUR_SCHEME', 'unknown setting RUNLANE_COLOUR_SCHEME'],
   ])('stops the start: %s', (name, message) => {
-    expect(problemsOf({ [name]: 'x' }).problems).toEqual([{ name, message }]);
-  });
+    expect(problemsOf({ [name]: 'x' }).problems).toEqual([{ name, message }])
+  })
 
   test('stops the start even when it is empty, but not when it is undefined', () => {
-    expect(problemsOf({ RUNLANE_LEASES: '' }).problems).toHaveLength(1);
-    expect(parse({ RUNLANE_LEASES: undefined })).toEqual(parse());
-  });
-});
+    expect(problemsOf({ RUNLANE_LEASES: '' }).problems).toHaveLength(1)
+    expect(parse({ RUNLANE_LEASES: undefined })).toEqual(parse())
+  })
+})
 
 describe('the table of settings', () => {
   test('lists every variable of the contract with its default, in order', () => {
-    const [head, rule, ...rows] = configTable().trimEnd().split('\n');
-    const cells = rows.map((row) => row.split('|').map((text) => text.trim().replaceAll('`', '')));
+    const [head, rule, ...rows] = configTable().trimEnd().split('\n')
+    const cells = rows.map((row) => row.split('|').map((text) => text.trim().replaceAll('`', '')))
 
-    expect([head, rule]).toEqual(['| variable | default | meaning |', '| --- | --- | --- |']);
+    expect([head, rule]).toEqual(['| variable | default | meaning |', '| --- | --- | --- |'])
     expect(cells.map(([, name, fallback]) => [name, fallback])).toEqual(
       contract.map(([name, , fallback]) => [name, fallback]),
-    );
-    expect(cells.every(({ length, 3: meaning }) => length === 5 && meaning !== '')).toBe(true);
-  });
-});
+    )
+    expect(cells.every(({ length, 3: meaning }) => length === 5 && meaning !== '')).toBe(true)
+  })
+})
 
 describe('a duration', () => {
   test.each([
@@ -234,8 +234,8 @@ describe('a duration', () => {
     ['1.1s', 1_100],
     ['3650d', 315_360_000_000],
   ])('reads %s', (text, ms) => {
-    expect(parseDuration(text)).toBe(ms);
-  });
+    expect(parseDuration(text)).toBe(ms)
+  })
 
   test.each([
     '',
@@ -252,8 +252,8 @@ describe('a duration', () => {
     '3651d',
     '.5s',
   ])('refuses %j', (text) => {
-    expect(() => parseDuration(text)).toThrow(TypeError);
-  });
+    expect(() => parseDuration(text)).toThrow(TypeError)
+  })
 
   test.each([
     [0, '0s'],
@@ -264,17 +264,17 @@ describe('a duration', () => {
     [5_400_000, '90m'],
     [2_592_000_000, '30d'],
   ])('shows %d ms as %s', (ms, text) => {
-    expect(formatDuration(ms)).toBe(text);
-  });
+    expect(formatDuration(ms)).toBe(text)
+  })
 
   test('is read back as it was shown', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 315_360_000_000 }), (ms) => {
-        expect(parseDuration(formatDuration(ms))).toBe(ms);
+        expect(parseDuration(formatDuration(ms))).toBe(ms)
       }),
-    );
-  });
-});
+    )
+  })
+})
 
 describe('the nearest known word', () => {
   test.each([
@@ -286,11 +286,11 @@ describe('the nearest known word', () => {
     ['zzzzzz', undefined],
     ['x'.repeat(1_000_000), undefined],
   ])('of %.12s is %s', (word, expected) => {
-    expect(nearest(word, ['agent', 'surface', 'priority'])).toBe(expected);
-  });
+    expect(nearest(word, ['agent', 'surface', 'priority'])).toBe(expected)
+  })
 
   test('counts a swap of neighbours as one change', () => {
-    expect(nearest('badcfe', ['abcdef', 'xyzcfe'])).toBe(undefined);
-    expect(nearest('badcef', ['abcdef'])).toBe('abcdef');
-  });
-});
+    expect(nearest('badcfe', ['abcdef', 'xyzcfe'])).toBe(undefined)
+    expect(nearest('badcef', ['abcdef'])).toBe('abcdef')
+  })
+})

@@ -1,0 +1,164 @@
+/**
+ * The benchmark: `npm run bench`. Service, Postgres (fsync on) and client on this one machine.
+ *
+ * 1. Throughput: runs of three plain steps, posted in batches, from the first POST to the last completed run.
+ * 2. Latency: single POSTs on an open loop (arrivals do not wait for answers), to the first step and to completion,
+ *    both as a client sees them on one event stream.
+ *
+ * BENCH_RUNS (default 20000), BENCH_RATE per second (100), BENCH_SECONDS (60).
+ */
+import process from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
+import postgres from 'postgres'
+import { createDatabase, startPostgres } from '../support/postgres.ts'
+import { type Service, startService } from '../support/service.ts'
+import { cpuSeconds, databaseWork, percentile } from './measure.ts'
+
+const RUNS = Number(process.env['BENCH_RUNS'] ?? 20_000)
+const RATE = Number(process.env['BENCH_RATE'] ?? 100)
+const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 60)
+const BATCH = 500
+const POSTERS = 2
+
+const result = { ok: 1, text: 'z'.repeat(180) }
+const INPUT = { steps: ['a', 'b', 'c'].map((step) => ({ step, result })) }
+
+const server = await startPostgres({ settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' } })
+const { url } = await createDatabase(server.url)
+const sql = postgres(url, { max: 1, onnotice: () => {} })
+await sql`create extension pg_stat_statements`
+const service = await startService({ databaseUrl: url, ...(process.env['BENCH_PROF'] ? { nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROF']}`] } : {}) })
+try {
+  await throughput(service, Math.min(2000, RUNS), 'warm-up')
+  await throughput(service, RUNS, 'throughput')
+  if (SECONDS > 0) await openLoop(service)
+} finally {
+  await service.stop()
+  await sql.end()
+  await server.remove()
+}
+
+async function throughput(target: Service, runs: number, name: string): Promise<void> {
+  const before = { work: await databaseWork(sql), node: cpuSeconds(target.pid), pg: cpuSeconds(server.pid ?? 0), client: process.cpuUsage() }
+  const done = await terminalRuns()
+  const startedAt = performance.now()
+  let posted = 0
+  await Promise.all(
+    Array.from({ length: POSTERS }, async () => {
+      while (posted < runs) {
+        const size = Math.min(BATCH, runs - posted)
+        posted += size
+        await post(target, '/runs/batch', { runs: Array.from({ length: size }, () => ({ agent: 'scripted', input: INPUT })) })
+      }
+    }),
+  )
+  while ((await terminalRuns()) < done + runs) await delay(20)
+  const seconds = (performance.now() - startedAt) / 1000
+  const client = process.cpuUsage(before.client)
+  const work = await databaseWork(sql)
+  const per = (now: number, then: number, digits = 2): number => Number(((now - then) / runs).toFixed(digits))
+  print(name, {
+    runs,
+    seconds: Number(seconds.toFixed(2)),
+    runs_per_second: Math.round(runs / seconds),
+    per_run: {
+      statements: per(work.statements, before.work.statements, 3),
+      commits: per(work.commits, before.work.commits, 3),
+      rows: per(work.rows, before.work.rows),
+      wal_bytes: per(work.walBytes, before.work.walBytes, 0),
+      cpu_us: {
+        client: Math.round((client.user + client.system) / runs),
+        node: Math.round(((cpuSeconds(target.pid) - before.node) * 1e6) / runs),
+        postgres: Math.round(((cpuSeconds(server.pid ?? 0) - before.pg) * 1e6) / runs),
+      },
+    },
+  })
+}
+
+async function openLoop(target: Service): Promise<void> {
+  const samples = { firstStep: [] as number[], completed: [] as number[] }
+  const sentAt = new Map<string, number>()
+  const early = new Map<string, { step?: number; end?: number }>()
+  const abort = new AbortController()
+  const stream = follow(target, abort.signal, (event, at) => {
+    const kind = event.event_type === 'step_finished' ? 'step' : event.payload.to === 'completed' ? 'end' : undefined
+    if (kind === undefined) return
+    const seen = early.get(event.run_id) ?? {}
+    if (seen[kind] !== undefined) return
+    early.set(event.run_id, { ...seen, [kind]: at })
+  })
+  const posts: Promise<void>[] = []
+  const startedAt = performance.now()
+  let at = startedAt
+  while (at < startedAt + SECONDS * 1000) {
+    at += (-Math.log(1 - Math.random()) * 1000) / RATE
+    await delay(Math.max(0, at - performance.now()))
+    // Timed from when it was due: a late client would otherwise hide the wait (coordinated omission).
+    const due = at
+    posts.push(
+      post(target, '/runs', { agent: 'scripted', input: INPUT }).then((run) => {
+        sentAt.set((run as { run_id: string }).run_id, due)
+      }),
+    )
+  }
+  await Promise.all(posts)
+  const complete = (): boolean => [...sentAt.keys()].every((id) => early.get(id)?.end !== undefined)
+  for (const until = performance.now() + 20_000; !complete() && performance.now() < until; ) await delay(50)
+  abort.abort()
+  await stream
+  for (const [id, sent] of sentAt) {
+    const { step, end } = early.get(id) ?? {}
+    if (step !== undefined) samples.firstStep.push(step - sent)
+    if (end !== undefined) samples.completed.push(end - sent)
+  }
+  const spread = (values: number[]) => ({ samples: values.length, p50_ms: round(percentile(values, 0.5)), p99_ms: round(percentile(values, 0.99)) })
+  print('open loop', { rate: RATE, seconds: SECONDS, create_to_first_step: spread(samples.firstStep), create_to_completed: spread(samples.completed) })
+}
+
+interface StreamedEvent {
+  event_type: string
+  run_id: string
+  payload: { to?: string }
+}
+
+async function follow(target: Service, signal: AbortSignal, onEvent: (event: StreamedEvent, at: number) => void): Promise<void> {
+  const [row] = await sql<{ last: string }[]>`select coalesce(max(id), 0)::text as last from runlane.agent_events`
+  const response = await fetch(`${target.url}/agent-events?after_event_id=${row?.last}`, { headers: headersOf(target), signal })
+  const decoder = new TextDecoder()
+  let text = ''
+  try {
+    for await (const part of response.body ?? []) {
+      const at = performance.now()
+      text += decoder.decode(part as Uint8Array, { stream: true })
+      const lines = text.split('\n')
+      text = lines.pop() ?? ''
+      for (const line of lines) if (line.startsWith('data: {"id"')) onEvent(JSON.parse(line.slice(6)) as StreamedEvent, at)
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
+function headersOf(target: Service): Record<string, string> {
+  return { authorization: `Bearer ${target.token}`, 'content-type': 'application/json' }
+}
+
+async function post(target: Service, path: string, body: unknown): Promise<unknown> {
+  const response = await fetch(target.url + path, { method: 'POST', headers: headersOf(target), body: JSON.stringify(body) })
+  if (response.status !== 202) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
+  return response.json()
+}
+
+async function terminalRuns(): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from runlane.agent_runs where status = 'completed'`
+  return row?.count ?? 0
+}
+
+function round(ms: number): number {
+  return Number(ms.toFixed(1))
+}
+
+function print(name: string, facts: object): void {
+  process.stdout.write(`${name} ${JSON.stringify(facts, null, 2)}\n`)
+}

@@ -1,0 +1,173 @@
+import { randomUUID } from 'node:crypto'
+import { serve, type ServerType } from '@hono/node-server'
+import postgres from 'postgres'
+import { runMachine, type RunMachine } from '../../machines/run.ts'
+import type { Agent } from '../../src/agents/agent.ts'
+import { Outbound } from '../../src/agents/outbound.ts'
+import { createRegistry } from '../../src/agents/registry.ts'
+import { systemClock } from '../../src/clock.ts'
+import { createApp } from '../../src/http/app.ts'
+import { authenticator } from '../../src/http/tokens.ts'
+import { RunlaneNode } from '../../src/runtime/node.ts'
+import { type Database, openDatabase } from '../../src/store/database.ts'
+import { migrate } from '../../src/store/migrate.ts'
+import { createDatabase } from './postgres.ts'
+import { ADMIN_TOKEN } from './service.ts'
+
+export interface WorldOptions {
+  machine?: RunMachine
+  recovery?: 'auto' | 'manual'
+  maxCrashes?: number
+  cancelTimeoutMs?: number
+  leaseMs?: number
+  /** Agents beside the scripted one. */
+  agents?: readonly Agent[]
+}
+
+/** A node of the service as `src/main.ts` composes it, but inside the process of the test. */
+export interface Replica {
+  readonly url: string
+  readonly token: string
+  /** Stops serving and drains, as on SIGTERM. The address answers until the drain is over. */
+  drain(): Promise<void>
+  /** Dies as by `kill -9`: its connections are gone, and nothing that it still does counts. */
+  die(): void
+}
+
+/** A database of its own, and nodes on it. */
+export interface World {
+  /** `alone`: proves every earlier node dead, as the lock of an embedded database does. */
+  start(options?: { alone?: boolean }): Promise<Replica>
+  close(): Promise<void>
+}
+
+/** Databases with the schema in them, made in a few milliseconds each: `template` first, then `worldOf`. */
+export async function templateDatabase(
+  adminUrl: string,
+): Promise<{ name: string; drop(): Promise<void> }> {
+  const name = `template_${randomUUID().replaceAll('-', '')}`
+  const { url, drop } = await createDatabase(adminUrl, name)
+  const database = openDatabase({ url, notifies: false })
+  await migrate(database.reads)
+  await database.close()
+  return { name, drop }
+}
+
+export async function worldOf(
+  adminUrl: string,
+  template: string,
+  options: WorldOptions = {},
+): Promise<World> {
+  const name = `world_${randomUUID().replaceAll('-', '')}`
+  await administer(adminUrl, (sql) => sql`create database ${sql(name)} template ${sql(template)}`)
+  const url = new URL(adminUrl)
+  url.pathname = `/${name}`
+  const replicas: LocalReplica[] = []
+  return {
+    start: async ({ alone = false } = {}) => {
+      const replica = await LocalReplica.start(url.href, alone, options)
+      replicas.push(replica)
+      return replica
+    },
+    close: async () => {
+      for (const replica of replicas) replica.die()
+      await administer(
+        adminUrl,
+        (sql) => sql`drop database if exists ${sql(name)} with (force)`,
+      )
+    },
+  }
+}
+
+class LocalReplica implements Replica {
+  readonly url: string
+  readonly token = ADMIN_TOKEN
+  readonly #node: RunlaneNode
+  readonly #server: ServerType
+  readonly #database: Database
+  readonly #outbound: Outbound
+  #drain: Promise<void> | null = null
+
+  constructor(node: RunlaneNode, server: ServerType, database: Database, outbound: Outbound) {
+    const address = server.address()
+    if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
+    this.url = `http://127.0.0.1:${address.port}`
+    this.#node = node
+    this.#server = server
+    this.#database = database
+    this.#outbound = outbound
+  }
+
+  static async start(url: string, alone: boolean, options: WorldOptions): Promise<LocalReplica> {
+    const { machine = runMachine, recovery = 'auto', maxCrashes = 3 } = options
+    const { cancelTimeoutMs = 180_000, leaseMs = 5_000, agents: extra = [] } = options
+    const database = openDatabase({ url, notifies: true })
+    const allow = ['127.0.0.0/8']
+    const outbound = new Outbound(allow)
+    const registry = createRegistry(outbound)
+    const agents = {
+      find: (name: string) => extra.find((agent) => agent.name === name) ?? registry.find(name),
+      names: () => [...registry.names(), ...extra.map((agent) => agent.name)],
+    }
+    const log = { info: () => {}, warn: () => {}, error: () => {} }
+    const node = new RunlaneNode({
+      database,
+      alone,
+      agents,
+      allow,
+      nodeId: `node-${randomUUID().slice(0, 8)}`,
+      version: '0.0.0-test',
+      leaseMs,
+      concurrency: 100,
+      recovery,
+      maxCrashes,
+      cancelTimeoutMs,
+      clock: systemClock,
+      log,
+      machine,
+    })
+    await node.start()
+    const app = createApp({
+      node,
+      reads: database.reads,
+      agents,
+      outbound,
+      authenticate: authenticator(database.reads, ADMIN_TOKEN),
+      bodyLimitBytes: 1_000_000,
+      sseHeartbeatMs: 15_000,
+      version: '0.0.0-test',
+      log,
+    })
+    const server = await new Promise<ServerType>((resolve) => {
+      const listening = serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, () =>
+        resolve(listening),
+      )
+    })
+    return new LocalReplica(node, server, database, outbound)
+  }
+
+  drain(): Promise<void> {
+    this.#drain ??= this.#node.stop().then(() => this.die())
+    return this.#drain
+  }
+
+  die(): void {
+    this.#server.close()
+    if ('closeAllConnections' in this.#server) this.#server.closeAllConnections()
+    for (const pool of [this.#database.commits, this.#database.leases]) void pool.close()
+    void this.#database.reads.end({ timeout: 0 })
+    void this.#outbound.close()
+    // What is left of the node in this process comes to its end without being able to do anything.
+    this.#drain ??= this.#node.stop()
+    this.#drain.catch(() => {})
+  }
+}
+
+async function administer(url: string, run: (sql: postgres.Sql) => Promise<unknown>) {
+  const sql = postgres(url, { max: 1, onnotice: () => {} })
+  try {
+    await run(sql)
+  } finally {
+    await sql.end({ timeout: 5 })
+  }
+}
