@@ -48,6 +48,11 @@ export class Refusal extends Error {
   }
 }
 
+/** Why the service cannot start, in words for whoever starts it. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
 /** The run belongs to another node now, or its session was ended: whoever gets this stops at once, without a trace. */
 export class SessionClosed extends Error {
   constructor(reason: string) {

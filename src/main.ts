@@ -7,6 +7,7 @@ import { createRegistry } from './agents/registry.ts'
 import { Outbound } from './agents/outbound.ts'
 import { systemClock } from './clock.ts'
 import { type Config, ConfigError, parseConfig } from './config.ts'
+import { StartError } from './errors.ts'
 import { createApp } from './http/app.ts'
 import { authenticator, ownAdminToken } from './http/tokens.ts'
 import { jsonLogger } from './runtime/log.ts'
@@ -62,7 +63,11 @@ async function start(config: Config): Promise<void> {
     version,
     log,
   })
-  const server = await listen(app.fetch, config)
+  const server = await listen(app.fetch, config).catch(async (error: unknown) => {
+    // It has claimed runs already: they go back now instead of waiting for its lease to end.
+    await node.stop()
+    throw error
+  })
   let stopping = false
   const stop = async (): Promise<void> => {
     if (stopping) return
@@ -88,8 +93,13 @@ async function start(config: Config): Promise<void> {
 function listen(fetch: Parameters<typeof serve>[0]['fetch'], config: Config): Promise<ServerType> {
   return new Promise((resolve, reject) => {
     const server = serve({ fetch, hostname: config.host, port: config.port }, () => resolve(server))
-    server.once('error', reject)
+    server.once('error', (error) => reject(inUse(error, config) ?? error))
   })
+}
+
+function inUse(error: Error, { host, port }: Config): StartError | undefined {
+  if (!('code' in error) || error.code !== 'EADDRINUSE') return undefined
+  return new StartError(`port ${port} of ${host} is in use: another PORT, or PORT=0 for a free one`)
 }
 
 try {
@@ -97,7 +107,7 @@ try {
   await start(parseConfig(process.env, { host, pid: process.pid }))
 } catch (error) {
   const text =
-    error instanceof ConfigError
+    error instanceof ConfigError || error instanceof StartError
       ? error.message
       : error instanceof Error
         ? (error.stack ?? error.message)

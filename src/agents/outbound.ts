@@ -60,7 +60,8 @@ export class Outbound {
     if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:'))
       return 'is not an http or https URL'
     if (url.username !== '' || url.password !== '') return 'must not carry credentials'
-    const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase()
+    // `localhost.` is `localhost` to every resolver.
+    const host = url.hostname.replace(/^\[|\]$|\.$/g, '').toLowerCase()
     if (this.#allowedHosts.has(host)) return undefined
     if (isIP(host) !== 0)
       return this.#isRefused(host)

@@ -15,7 +15,7 @@ export const pageQuery = z.strictObject({
   cursor: z.string().min(1).max(255).optional(),
 })
 export const visibilityQuery = z.enum(VISIBILITIES).default('operator')
-export const lastSequenceQuery = wholeNumber(2_147_483_647).default(0)
+export const lastSequenceQuery = wholeNumber(2_147_483_647)
 /** A time within what Postgres takes: years 1 to 9999, any offset. Given on as UTC. */
 export const instant = z.iso
   .datetime({ offset: true })

@@ -35,7 +35,7 @@ const listQuery = z.strictObject({
   since: instant.optional(),
 })
 const eventsQuery = z.strictObject({
-  after_sequence: lastSequenceQuery,
+  after_sequence: lastSequenceQuery.default(0),
   visibility: visibilityQuery,
   limit: pageQuery.shape.limit,
 })

@@ -71,7 +71,8 @@ export const FACTS: Record<RunFact, (ledger: Ledger, message: RunMessage) => voi
       data: resolution as unknown as Json,
       completed_by: by,
     })
-    ledger.fields.detail = null
+    // With more questions open the run goes on waiting, and for the same reason.
+    if (ledger.status !== 'waiting_on_human') ledger.fields.detail = null
     ledger.event('human_answered', USER, { token_id, by })
     if (call) noteResolution(ledger, call, resolution)
   },

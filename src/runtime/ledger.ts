@@ -111,6 +111,7 @@ export class Ledger {
     const decision = transitionOf(this.#machine, this.chart, message)
     if (!decision) return undefined
     const from = this.status
+    const before = this.chart
     this.chart = decision.next
     const effects: RunEffect[] = []
     for (const action of decision.actions) {
@@ -118,6 +119,8 @@ export class Ledger {
       else FACTS[action as RunFact](this, message)
     }
     this.#changeStatus(from, this.status)
+    // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
+    if (effects.length > 0 || !sameChart(before, this.chart)) this.#open()
     if (message.letter) this.settleLetter(message.letter, 'applied', this.status)
     return effects
   }

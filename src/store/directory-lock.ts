@@ -1,6 +1,7 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { kill, pid } from 'node:process'
+import { StartError } from '../errors.ts'
 
 /** A process, told apart from a later one that got the same pid by the time it started (Linux; elsewhere null). */
 interface Owner {
@@ -21,13 +22,13 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
     if (text === null) continue
     const owner = parseOwner(text)
     if (owner && (await isAlive(owner))) {
-      throw new Error(
+      throw new StartError(
         `${directory} is in use by process ${owner.pid}: one runlane process per data directory`,
       )
     }
     await removeStale(path, text)
   }
-  throw new Error(`${directory} could not be locked: another process keeps taking it`)
+  throw new StartError(`${directory} could not be locked: another process keeps taking it`)
 }
 
 async function writeNew(path: string, text: string): Promise<boolean> {

@@ -1,4 +1,4 @@
--- What the migrations lead to. Generated: npm run schema.
+-- What the migrations lead to. Generated: npm run generate.
 
 create table runlane.agent_events (
   id bigint not null default nextval('runlane.agent_events_id'::regclass),

@@ -23,11 +23,18 @@ const POSTERS = 2
 const result = { ok: 1, text: 'z'.repeat(180) }
 const INPUT = { steps: ['a', 'b', 'c'].map((step) => ({ step, result })) }
 
-const server = await startPostgres({ settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' } })
+const server = await startPostgres({
+  settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' },
+})
 const { url } = await createDatabase(server.url)
 const sql = postgres(url, { max: 1, onnotice: () => {} })
 await sql`create extension pg_stat_statements`
-const service = await startService({ databaseUrl: url, ...(process.env['BENCH_PROF'] ? { nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROF']}`] } : {}) })
+const service = await startService({
+  databaseUrl: url,
+  ...(process.env['BENCH_PROF']
+    ? { nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROF']}`] }
+    : {}),
+})
 try {
   await throughput(service, Math.min(2000, RUNS), 'warm-up')
   await throughput(service, RUNS, 'throughput')
@@ -39,7 +46,12 @@ try {
 }
 
 async function throughput(target: Service, runs: number, name: string): Promise<void> {
-  const before = { work: await databaseWork(sql), node: cpuSeconds(target.pid), pg: cpuSeconds(server.pid ?? 0), client: process.cpuUsage() }
+  const before = {
+    work: await databaseWork(sql),
+    node: cpuSeconds(target.pid),
+    pg: cpuSeconds(server.pid ?? 0),
+    client: process.cpuUsage(),
+  }
   const done = await terminalRuns()
   const startedAt = performance.now()
   let posted = 0
@@ -48,7 +60,9 @@ async function throughput(target: Service, runs: number, name: string): Promise<
       while (posted < runs) {
         const size = Math.min(BATCH, runs - posted)
         posted += size
-        await post(target, '/runs/batch', { runs: Array.from({ length: size }, () => ({ agent: 'scripted', input: INPUT })) })
+        await post(target, '/runs/batch', {
+          runs: Array.from({ length: size }, () => ({ agent: 'scripted', input: INPUT })),
+        })
       }
     }),
   )
@@ -56,7 +70,8 @@ async function throughput(target: Service, runs: number, name: string): Promise<
   const seconds = (performance.now() - startedAt) / 1000
   const client = process.cpuUsage(before.client)
   const work = await databaseWork(sql)
-  const per = (now: number, then: number, digits = 2): number => Number(((now - then) / runs).toFixed(digits))
+  const per = (now: number, then: number, digits = 2): number =>
+    Number(((now - then) / runs).toFixed(digits))
   print(name, {
     runs,
     seconds: Number(seconds.toFixed(2)),
@@ -81,7 +96,12 @@ async function openLoop(target: Service): Promise<void> {
   const early = new Map<string, { step?: number; end?: number }>()
   const abort = new AbortController()
   const stream = follow(target, abort.signal, (event, at) => {
-    const kind = event.event_type === 'step_finished' ? 'step' : event.payload.to === 'completed' ? 'end' : undefined
+    const kind =
+      event.event_type === 'step_finished'
+        ? 'step'
+        : event.payload.to === 'completed'
+          ? 'end'
+          : undefined
     if (kind === undefined) return
     const seen = early.get(event.run_id) ?? {}
     if (seen[kind] !== undefined) return
@@ -103,7 +123,8 @@ async function openLoop(target: Service): Promise<void> {
   }
   await Promise.all(posts)
   const complete = (): boolean => [...sentAt.keys()].every((id) => early.get(id)?.end !== undefined)
-  for (const until = performance.now() + 20_000; !complete() && performance.now() < until; ) await delay(50)
+  for (const until = performance.now() + 20_000; !complete() && performance.now() < until;)
+    await delay(50)
   abort.abort()
   await stream
   for (const [id, sent] of sentAt) {
@@ -111,8 +132,17 @@ async function openLoop(target: Service): Promise<void> {
     if (step !== undefined) samples.firstStep.push(step - sent)
     if (end !== undefined) samples.completed.push(end - sent)
   }
-  const spread = (values: number[]) => ({ samples: values.length, p50_ms: round(percentile(values, 0.5)), p99_ms: round(percentile(values, 0.99)) })
-  print('open loop', { rate: RATE, seconds: SECONDS, create_to_first_step: spread(samples.firstStep), create_to_completed: spread(samples.completed) })
+  const spread = (values: number[]) => ({
+    samples: values.length,
+    p50_ms: round(percentile(values, 0.5)),
+    p99_ms: round(percentile(values, 0.99)),
+  })
+  print('open loop', {
+    rate: RATE,
+    seconds: SECONDS,
+    create_to_first_step: spread(samples.firstStep),
+    create_to_completed: spread(samples.completed),
+  })
 }
 
 interface StreamedEvent {
@@ -121,9 +151,18 @@ interface StreamedEvent {
   payload: { to?: string }
 }
 
-async function follow(target: Service, signal: AbortSignal, onEvent: (event: StreamedEvent, at: number) => void): Promise<void> {
-  const [row] = await sql<{ last: string }[]>`select coalesce(max(id), 0)::text as last from runlane.agent_events`
-  const response = await fetch(`${target.url}/agent-events?after_event_id=${row?.last}`, { headers: headersOf(target), signal })
+async function follow(
+  target: Service,
+  signal: AbortSignal,
+  onEvent: (event: StreamedEvent, at: number) => void,
+): Promise<void> {
+  const [row] = await sql<
+    { last: string }[]
+  >`select coalesce(max(id), 0)::text as last from runlane.agent_events`
+  const response = await fetch(`${target.url}/agent-events?after_event_id=${row?.last}`, {
+    headers: headersOf(target),
+    signal,
+  })
   const decoder = new TextDecoder()
   let text = ''
   try {
@@ -132,7 +171,8 @@ async function follow(target: Service, signal: AbortSignal, onEvent: (event: Str
       text += decoder.decode(part as Uint8Array, { stream: true })
       const lines = text.split('\n')
       text = lines.pop() ?? ''
-      for (const line of lines) if (line.startsWith('data: {"id"')) onEvent(JSON.parse(line.slice(6)) as StreamedEvent, at)
+      for (const line of lines)
+        if (line.startsWith('data: {"id"')) onEvent(JSON.parse(line.slice(6)) as StreamedEvent, at)
     }
   } catch (error) {
     if (!signal.aborted) throw error
@@ -144,8 +184,13 @@ function headersOf(target: Service): Record<string, string> {
 }
 
 async function post(target: Service, path: string, body: unknown): Promise<unknown> {
-  const response = await fetch(target.url + path, { method: 'POST', headers: headersOf(target), body: JSON.stringify(body) })
-  if (response.status !== 202) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
+  const response = await fetch(target.url + path, {
+    method: 'POST',
+    headers: headersOf(target),
+    body: JSON.stringify(body),
+  })
+  if (response.status !== 202)
+    throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
   return response.json()
 }
 

@@ -25,7 +25,9 @@ function statOf(pid: number): string[] {
 
 const parentOf = (pid: number): number => Number(statOf(pid)[1] ?? 0)
 const ownTicks = (pid: number): number =>
-  statOf(pid).slice(11, 15).reduce((sum, field) => sum + Number(field), 0)
+  statOf(pid)
+    .slice(11, 15)
+    .reduce((sum, field) => sum + Number(field), 0)
 
 /** What the database has done so far. */
 export interface DatabaseWork {
@@ -42,7 +44,12 @@ export async function databaseWork(sql: Sql): Promise<DatabaseWork> {
       (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 as wal,
       (select coalesce(sum(calls), 0)::float8 from pg_stat_statements where toplevel) as statements
     from pg_stat_database where datname = current_database()`
-  return { commits: row?.commits ?? 0, rows: row?.rows ?? 0, walBytes: row?.wal ?? 0, statements: row?.statements ?? 0 }
+  return {
+    commits: row?.commits ?? 0,
+    rows: row?.rows ?? 0,
+    walBytes: row?.wal ?? 0,
+    statements: row?.statements ?? 0,
+  }
 }
 
 /** The value below which a share of the samples lies. */

@@ -80,11 +80,7 @@ test.each<[string, unknown, string]>([
   ['/agent-runs/:id/resume', { resolutions: [] }, 'resolutions'],
   ['/agent-runs/:id/resume', { resolutions: { a: 'yes' } }, 'resolutions.a'],
   ['/agent-runs/:id/resume', { resolutions: { a: {} } }, 'resolutions.a.outcome'],
-  [
-    '/agent-runs/:id/resume',
-    { resolutions: { a: { outcome: 'maybe' } } },
-    'resolutions.a.outcome',
-  ],
+  ['/agent-runs/:id/resume', { resolutions: { a: { outcome: 'maybe' } } }, 'resolutions.a.outcome'],
   [
     '/agent-runs/:id/resume',
     { resolutions: { a: { outcome: 'retry', resullt: 1 } } },

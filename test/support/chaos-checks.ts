@@ -21,7 +21,8 @@ export const watchRecords = (
   const watching = async (): Promise<void> => {
     while (!stopped) {
       const recent = runs().slice(-80)
-      if (recent.length > 0) await noteRecords(client, random.pick(recent), recorded).catch(() => {})
+      if (recent.length > 0)
+        await noteRecords(client, random.pick(recent), recorded).catch(() => {})
       await pause(5)
     }
   }
@@ -60,18 +61,22 @@ export const effectProblems = ({ runs, ended, effects, recorded, retries }: Evid
   const byCall = Map.groupBy(effects.calls, (call) => `${bodyOf(call).run}/${bodyOf(call).call}`)
   for (const run of runs) {
     const status = ended.get(run.runId)?.status
-    if (status !== 'completed') problems.push(`${run.runId} is ${status}: ${ended.get(run.runId)?.error_message}`)
+    if (status !== 'completed')
+      problems.push(`${run.runId} is ${status}: ${ended.get(run.runId)?.error_message}`)
     for (const { callId, effects: kind } of run.calls) {
       const key = `${run.runId}:${callId}`
       const made = byCall.get(`${run.label}/${callId}`) ?? []
       const extra = retries.get(key) ?? 0
-      if (status === 'completed' && made.length === 0) problems.push(`${key} (${kind}) was never made`)
+      if (status === 'completed' && made.length === 0)
+        problems.push(`${key} (${kind}) was never made`)
       if (kind === 'unsafe' && made.length > 1 + extra)
         problems.push(`${key} (unsafe) was made ${made.length} times, ${extra} repetitions allowed`)
       const strange = made.filter((call) => call.idempotencyKey !== key)
-      if (strange.length > 0) problems.push(`${key} was made with the key ${strange[0]?.idempotencyKey}`)
+      if (strange.length > 0)
+        problems.push(`${key} was made with the key ${strange[0]?.idempotencyKey}`)
       const recordedAt = recorded.get(key) ?? Number.POSITIVE_INFINITY
-      if (made.some((call) => call.at_start > recordedAt)) problems.push(`${key} was made after its result was recorded`)
+      if (made.some((call) => call.at_start > recordedAt))
+        problems.push(`${key} was made after its result was recorded`)
     }
   }
   return [...problems, ...overlapProblems(effects)]
@@ -137,7 +142,9 @@ const statusProblems = (run: LoadedRun, events: readonly RunEvent[]): string[] =
   if (ends.length !== 1) problems.push(`${run.runId} has ${ends.length} terminal status events`)
   const after = events.slice(events.indexOf(ends[0] as RunEvent) + 1)
   if (ends.length === 1 && after.length > 0)
-    problems.push(`${run.runId}: ${after.map((event) => event.event_type).join(', ')} after its end`)
+    problems.push(
+      `${run.runId}: ${after.map((event) => event.event_type).join(', ')} after its end`,
+    )
   return problems
 }
 

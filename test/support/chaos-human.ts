@@ -135,7 +135,8 @@ const resolutionOf = (
 ): Json => {
   const happened = effects.calls.some((made) => made.idempotencyKey === key)
   if (!happened) return { outcome: 'retry' }
-  if (careless?.(key) !== true) return { outcome: 'succeeded', result: { by: 'human', call: call.tool_call_id } }
+  if (careless?.(key) !== true)
+    return { outcome: 'succeeded', result: { by: 'human', call: call.tool_call_id } }
   retries.set(key, (retries.get(key) ?? 0) + 1)
   return { outcome: 'retry' }
 }

@@ -46,7 +46,12 @@ export const killUnderLoad = async (options: KillOptions): Promise<void> => {
     await killAll(options)
     await load.stop()
     await human.stop()
-    const ended = await answerUntilEnded(load.acknowledged, { url, effects, retries, timeoutMs: endMs })
+    const ended = await answerUntilEnded(load.acknowledged, {
+      url,
+      effects,
+      retries,
+      timeoutMs: endMs,
+    })
     await watch.stop()
 
     const { acknowledged: runs } = load

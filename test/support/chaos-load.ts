@@ -128,7 +128,8 @@ export const planRun = (
   const step = (nth: number): Json => {
     const kind = random.int(10)
     if (kind < 5) return call(null)
-    if (kind < 7) return { parallel: Array.from({ length: 2 + random.int(2) }, () => call(`b${nth}`)) }
+    if (kind < 7)
+      return { parallel: Array.from({ length: 2 + random.int(2) }, () => call(`b${nth}`)) }
     if (kind === 7) return { think: random.int(40) }
     if (kind === 8) return { journal: { next_action: `step ${nth}` } }
     names.push(`s${nth}`)

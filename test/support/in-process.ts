@@ -71,10 +71,7 @@ export async function worldOf(
     },
     close: async () => {
       for (const replica of replicas) replica.die()
-      await administer(
-        adminUrl,
-        (sql) => sql`drop database if exists ${sql(name)} with (force)`,
-      )
+      await administer(adminUrl, (sql) => sql`drop database if exists ${sql(name)} with (force)`)
     },
   }
 }
@@ -154,8 +151,8 @@ class LocalReplica implements Replica {
   die(): void {
     this.#server.close()
     if ('closeAllConnections' in this.#server) this.#server.closeAllConnections()
-    for (const pool of [this.#database.commits, this.#database.leases]) void pool.close()
-    void this.#database.reads.end({ timeout: 0 })
+    const { commits, leases, reads } = this.#database
+    for (const sql of [commits.sql, leases.sql, reads]) void sql.end({ timeout: 0 })
     void this.#outbound.close()
     // What is left of the node in this process comes to its end without being able to do anything.
     this.#drain ??= this.#node.stop()

@@ -13,7 +13,7 @@ const store = createStore({
     changed: (context, { run }) => ({
       ...context,
       runs: [run, ...context.runs.filter((one) => one.run_id !== run.run_id)]
-        .sort((a, b) => (a.run_id < b.run_id ? 1 : -1))
+        .toSorted((a, b) => (a.run_id < b.run_id ? 1 : -1))
         .slice(0, RUNS_SHOWN),
     }),
     selected: (context, { runId, events }) => ({ ...context, selected: runId, events }),
@@ -127,13 +127,13 @@ function drawRuns({ runs, selected }) {
   byId('runs').replaceChildren(
     ...runs.map((run) => {
       const row = element('tr', '', { 'aria-current': String(run.run_id === selected) })
-      const open = element('button', run.run_id.slice(-8), {
+      const button = element('button', run.run_id.slice(-8), {
         type: 'button',
         'data-run': run.run_id,
         title: run.run_id,
       })
       const first = element('td', '')
-      first.append(open)
+      first.append(button)
       const since = run.ended_at ?? run.last_progress_at ?? run.created_at
       row.append(
         first,

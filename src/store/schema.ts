@@ -1,13 +1,5 @@
-/**
- * Writes `schema.sql`: the schema that the migrations lead to, as a person reads it (`--check` compares instead).
- * Made from an empty embedded database, so it needs no server.
- */
-import { readFile, writeFile } from 'node:fs/promises'
-import process from 'node:process'
 import { PGlite } from '@electric-sql/pglite'
 import { migrationTexts } from './migrate.ts'
-
-const FILE = new URL('./schema.sql', import.meta.url)
 
 const TABLES = `
   select format(E'create table %s (\n%s\n)%s;', c.oid::regclass,
@@ -32,22 +24,15 @@ const FUNCTIONS = `
     pg_get_function_result(oid)) as text
   from pg_proc where pronamespace = 'runlane'::regnamespace order by oid::regproc::text`
 
-async function dump(): Promise<string> {
+/** The schema that the migrations lead to, as SQL to read; made in an empty embedded database, so it needs no server. */
+export async function dumpSchema(): Promise<string> {
   const database = new PGlite()
   for (const { text } of await migrationTexts()) await database.exec(text)
-  const parts = ['-- What the migrations lead to. Generated: npm run schema.']
+  const parts = ['-- What the migrations lead to. Generated: npm run generate.']
   for (const query of [TABLES, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS]) {
     const { rows } = await database.query<{ text: string }>(query)
     parts.push(rows.map((row) => row.text).join('\n\n'))
   }
   await database.close()
   return `${parts.join('\n\n')}\n`
-}
-
-const fresh = await dump()
-if (!process.argv.includes('--check')) {
-  await writeFile(FILE, fresh)
-} else if ((await readFile(FILE, 'utf8').catch(() => '')) !== fresh) {
-  process.stderr.write('src/store/schema.sql is stale: npm run schema\n')
-  process.exitCode = 1
 }
