@@ -6,4 +6,12 @@ const ulid = monotonicFactory()
 export const newRunId = (): string => `run_${ulid()}`
 export const newConversationId = (): string => `conv_${ulid()}`
 export const newCommandId = (): string => `cmd_${ulid()}`
-export const newRecordId = (): string => ulid()
+
+let records = 0
+const instance = ulid()
+
+/** Unique without the cost of a ULID: records are counted within a process. */
+export const newRecordId = (): string => {
+  records += 1
+  return `${instance}.${records}`
+}

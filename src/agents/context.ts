@@ -14,7 +14,8 @@ import {
 } from './agent.ts'
 import { Replay } from './replay.ts'
 import type { Job, SessionControl, SessionPort } from './session.ts'
-import { OUTPUT_TOO_LARGE, toJson } from './values.ts'
+import { saidBefore, splitText } from './speech.ts'
+import { checkedResult } from './values.ts'
 
 type OpenCall = Omit<
   SessionCall,
@@ -288,31 +289,6 @@ export class RunContext implements AgentContext {
       duration_ms: Math.round(performance.now() - startedAt),
     }
   }
-}
-
-function checkedResult(result: unknown): { value: Json; size: number } {
-  const json = toJson(result)
-  if (json.size <= OUTPUT_TOO_LARGE.limit) return json
-  throw new RunError(
-    'output_too_large',
-    `a result is larger than ${OUTPUT_TOO_LARGE.limit} bytes of JSON`,
-  )
-}
-
-/** Splits by code points, so that no chunk ends in half a character. */
-function splitText(text: string, chunks: number): string[] {
-  const points = Array.from(text)
-  const size = Math.max(1, Math.ceil(points.length / Math.max(1, chunks)))
-  const parts: string[] = []
-  for (let start = 0; start < points.length; start += size)
-    parts.push(points.slice(start, start + size).join(''))
-  return parts.length > 0 ? parts : ['']
-}
-
-function saidBefore(recorded: CallRow | undefined): number {
-  const result = recorded?.result
-  if (typeof result !== 'object' || result === null || Array.isArray(result)) return 0
-  return typeof result['said'] === 'number' ? result['said'] : 0
 }
 
 const aborted = (signal: AbortSignal): Promise<void> =>

@@ -34,3 +34,13 @@ export function toJson(value: unknown): { value: Json; size: number } {
   }
   return { value: plain, size: Buffer.byteLength(text) }
 }
+
+/** What a recorded result becomes. @throws RunError `invalid_result`, `output_too_large` */
+export function checkedResult(result: unknown): { value: Json; size: number } {
+  const json = toJson(result)
+  if (json.size <= OUTPUT_TOO_LARGE.limit) return json
+  throw new RunError(
+    'output_too_large',
+    `a result is larger than ${OUTPUT_TOO_LARGE.limit} bytes of JSON`,
+  )
+}

@@ -1,4 +1,5 @@
-import type { RunEvent, RunMachine } from '../../machines/run.ts'
+import type { RunMachine } from '../../machines/run.ts'
+import type { RunEvent } from '../../machines/run-setup.ts'
 import type { HostedRow } from '../store/rows.ts'
 import { restoreChart } from './codec.ts'
 

@@ -1,11 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createActor, type SnapshotFrom } from 'xstate'
-import {
-  RUN_MACHINE_VERSION,
-  type RunEvent,
-  type RunInput,
-  type RunMachine,
-} from '../../machines/run.ts'
+import { RUN_MACHINE_VERSION, type RunMachine } from '../../machines/run.ts'
+import type { RunEvent, RunInput } from '../../machines/run-setup.ts'
 import { canonicalJson, type Json } from '../json.ts'
 import type { EncodedChart, RunStatus } from '../store/rows.ts'
 import { transitionOf } from './decide.ts'

@@ -1,6 +1,6 @@
 import type { RunMachine } from '../../machines/run.ts'
 import { Refusal, type RefusalCode } from '../errors.ts'
-import { newCommandId } from '../ids.ts'
+import { newCommandId, newRecordId } from '../ids.ts'
 import type { Json } from '../json.ts'
 import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../store/rows.ts'
 import { restoreChart } from './codec.ts'
@@ -231,6 +231,7 @@ const auditOf = (
   reason: string | undefined,
   code: string | null,
 ) => ({
+  audit_key: newRecordId(),
   actor: caller.name,
   role: caller.role,
   action: `agent_runtime.${kind}`,

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { Refusal } from '../errors.ts'
+import { messageOf, Refusal } from '../errors.ts'
 import { appliedRecords, commitFlush } from '../store/commits.ts'
-import { isConnectionError, isDataError, isTransientError, type Line } from '../store/database.ts'
+import { isConnectionError, isDataError, isTransientError } from '../store/database.ts'
 import type {
   AuditDraft,
   CommandDraft,
@@ -12,42 +12,18 @@ import type {
   RunRecord,
 } from '../store/flush.ts'
 import { within } from '../within.ts'
-
-/** An actor with something decided: the committer takes its record when it builds a flush, and tells what became of it. */
-export interface RecordSource {
-  take(): RunRecord
-  committed(): void
-  /** `fenced`: another owner; `data`: the database refuses a value of it. */
-  refused(reason: 'fenced' | 'data', message: string): void
-}
-
-interface Item<T> {
-  draft: T
-  resolve(answer: GroupAnswer | undefined): void
-  reject(error: Error): void
-  /** Monotonic time after which the sender has given up. */
-  deadline: number
-}
-
-interface Batch {
-  groups: Item<CreateGroup>[]
-  commands: Item<CommandDraft>[]
-  audits: AuditDraft[]
-  records: { source: RecordSource; record: RunRecord }[]
-  adopt: Flush['adopt']
-  claim: Flush['claim']
-}
-
-export interface CommitterOptions {
-  line: Line
-  monotonicMs: () => number
-  /** The claim that this flush should carry: free places of this node after `releases` runs leave; null for none. */
-  claimWanted(releases: number): Flush['claim']
-  onAnswer(answer: FlushAnswer): void
-  /** The reply to a commit was lost, or the database was away: claims may have been written that nobody has told us of. */
-  onReconnected(): void
-  onOutage(error: unknown): void
-}
+import {
+  type Batch,
+  type CommitterOptions,
+  flushOf,
+  halves,
+  type Item,
+  madeAll,
+  type RecordSource,
+  rejectAll,
+  takeUpTo,
+  unavailable,
+} from './batch.ts'
 
 /** Records of one flush: keeps a flush, and with it the time under the commit lock, short. */
 const RECORDS_MAX = 1000
@@ -57,6 +33,8 @@ const BYTES_MAX = 8_000_000
 const WAITING_MAX = 20_000
 /** How long a caller waits for its write while the database is away, in milliseconds. */
 const CALLER_PATIENCE_MS = 10_000
+/** A failure that is over sooner is a hiccup that callers only feel as a delay; a longer one is an outage. */
+const OUTAGE_AFTER_MS = 1_000
 /** A commit that takes longer counts as lost; its outcome is found out on a new connection. */
 const COMMIT_TIMEOUT_MS = 35_000
 
@@ -87,8 +65,11 @@ export class Committer {
     this.#options = options
   }
 
+  /** False during an outage: callers are told to come back instead of waiting. */
   get available(): boolean {
-    return this.#awaySince === null
+    return (
+      this.#awaySince === null || this.#options.monotonicMs() - this.#awaySince < OUTAGE_AFTER_MS
+    )
   }
 
   enlist(source: RecordSource): void {
@@ -135,8 +116,8 @@ export class Committer {
       await this.#running
     }
     this.#stopped = true
-    this.#rejectCallers(this.#groups.splice(0))
-    this.#rejectCallers(this.#commands.splice(0))
+    rejectAll(this.#groups.splice(0))
+    rejectAll(this.#commands.splice(0))
   }
 
   #submit<T>(queue: Item<T>[], draft: T): Promise<GroupAnswer | undefined> {
@@ -197,81 +178,61 @@ export class Committer {
     }
     const groups = takeUpTo(this.#groups, RECORDS_MAX, (item) => item.draft.members.length)
     const commands = this.#commands.splice(0, RECORDS_MAX)
-    const claim =
-      this.#claimAsked || groups.length > 0 || records.length > 0
-        ? this.#options.claimWanted(releases)
-        : null
-    const batch = {
-      groups,
-      commands,
-      records,
-      claim,
-      audits: this.#audits.splice(0),
-      adopt: this.#adopt,
-    }
+    const mayClaim = this.#claimAsked || groups.length > 0 || records.length > 0
+    const claim = mayClaim ? this.#options.claimWanted(releases) : null
+    const audits = this.#audits.splice(0)
+    const adopt = this.#adopt
     this.#adopt = null
     this.#claimAsked = false
-    return batch
+    return { groups, commands, records, audits, adopt, claim }
   }
 
   async #write(batch: Batch): Promise<void> {
-    let attempts = 0
     let lost = false
-    for (;;) {
+    for (let attempts = 1; !this.#stopped; attempts += 1) {
+      let answer: FlushAnswer
       try {
-        const answer = await this.#send(batch)
-        await this.#settle(batch, answer, lost)
-        if (lost || this.#awaySince !== null) this.#back()
-        return
+        answer = await this.#send(batch)
       } catch (error) {
-        if (isDataError(error)) return this.#bisect(batch, error)
-        if (!isConnectionError(error) && !isTransientError(error)) {
-          if (attempts >= 3) return this.#bisect(batch, error)
-        } else if (isConnectionError(error)) {
-          lost = true
-          this.#away(error)
+        const away = isConnectionError(error)
+        if (isDataError(error) || (!away && !isTransientError(error) && attempts > 3)) {
+          return this.#bisect(batch, error)
         }
-        attempts += 1
+        lost ||= away
+        if (away) this.#away(error)
+        // What the lost one has claimed is found by a look at the rows, not by claiming once more.
+        if (away) batch.claim = null
         this.#dropImpatient(batch)
-        if (this.#stopped) return
         await delay(Math.min(50 * 2 ** attempts, 1000) * (0.5 + Math.random() / 2))
+        continue
       }
+      await this.#settle(batch, answer, lost)
+      if (lost || this.#awaySince !== null) this.#back()
+      return
     }
   }
 
   #send(batch: Batch): Promise<FlushAnswer> {
     this.flushes += 1
-    const sent = commitFlush(this.#options.line.sql, {
-      groups: batch.groups.map((item) => item.draft),
-      commands: batch.commands.map((item) => item.draft),
-      audits: batch.audits,
-      records: batch.records.map((item) => item.record),
-      adopt: batch.adopt,
-      claim: batch.claim,
-    })
+    const sent = commitFlush(this.#options.line.sql, flushOf(batch))
     return within(COMMIT_TIMEOUT_MS, sent, () => this.#options.line.replace())
   }
 
   /** Halves the batch until one item is alone with the error: it is to blame, the others are written. */
   async #bisect(batch: Batch, error: unknown): Promise<void> {
-    const whole = [...batch.groups, ...batch.commands, ...batch.records]
-    if (whole.length > 1) {
-      const first = new Set<unknown>(whole.slice(0, whole.length >> 1))
-      await this.#write({
-        ...pick(batch, (item) => first.has(item)),
-        audits: [],
-        adopt: null,
-        claim: null,
-      })
-      await this.#write(pick(batch, (item) => !first.has(item)))
+    const parts = halves(batch)
+    if (parts) {
+      for (const part of parts) await this.#write(part)
       return
     }
-    const message = error instanceof Error ? error.message : String(error)
+    const message = messageOf(error)
     for (const item of [...batch.groups, ...batch.commands]) {
       item.reject(new Refusal('record_refused', `the database refused a value: ${message}`))
     }
     for (const { source } of batch.records) source.refused('data', message)
-    if (whole.length === 0) throw error
+    if (batch.groups.length + batch.commands.length + batch.records.length === 0) {
+      this.#options.onProblem(error)
+    }
   }
 
   async #settle(batch: Batch, answer: FlushAnswer, lost: boolean): Promise<void> {
@@ -311,11 +272,13 @@ export class Committer {
   }
 
   #away(error: unknown): void {
-    if (this.#awaySince !== null) return
-    this.#awaySince = this.#options.monotonicMs()
-    this.#options.onOutage(error)
-    this.#rejectCallers(this.#groups.splice(0))
-    this.#rejectCallers(this.#commands.splice(0))
+    if (this.#awaySince === null) {
+      this.#awaySince = this.#options.monotonicMs()
+      this.#options.onOutage(error)
+    }
+    if (this.available) return
+    rejectAll(this.#groups.splice(0))
+    rejectAll(this.#commands.splice(0))
   }
 
   #back(): void {
@@ -327,43 +290,9 @@ export class Committer {
   #dropImpatient(batch: Batch): void {
     const now = this.#options.monotonicMs()
     const impatient = <T>(item: Item<T>): boolean => this.#stopped || item.deadline < now
-    this.#rejectCallers(batch.groups.filter(impatient))
-    this.#rejectCallers(batch.commands.filter(impatient))
+    rejectAll(batch.groups.filter(impatient))
+    rejectAll(batch.commands.filter(impatient))
     batch.groups = batch.groups.filter((item) => !impatient(item))
     batch.commands = batch.commands.filter((item) => !impatient(item))
   }
-
-  #rejectCallers(items: { reject(error: Error): void }[]): void {
-    for (const item of items) item.reject(unavailable())
-  }
-}
-
-const unavailable = (): Refusal =>
-  new Refusal(
-    'database_unavailable',
-    'the database is away; the write may or may not have happened: repeat it with the same Idempotency-Key',
-  )
-
-const madeAll = (group: CreateGroup): GroupAnswer => ({
-  group_id: group.group_id,
-  runs: group.members.map(({ run_id }) => ({ run_id, existing: false })),
-})
-
-function pick(batch: Batch, keep: (item: unknown) => boolean): Batch {
-  return {
-    ...batch,
-    groups: batch.groups.filter(keep),
-    commands: batch.commands.filter(keep),
-    records: batch.records.filter(keep),
-  }
-}
-
-function takeUpTo<T>(queue: T[], most: number, sizeOf: (item: T) => number): T[] {
-  let size = 0
-  let count = 0
-  while (count < queue.length && (count === 0 || size + sizeOf(queue[count] as T) <= most)) {
-    size += sizeOf(queue[count] as T)
-    count += 1
-  }
-  return queue.splice(0, count)
 }

@@ -1,5 +1,6 @@
 import { createActor, type ActorScope, type SnapshotFrom } from 'xstate'
-import type { RunEvent, RunMachine } from '../../machines/run.ts'
+import type { RunMachine } from '../../machines/run.ts'
+import type { RunEvent } from '../../machines/run-setup.ts'
 
 type RunSnapshot = SnapshotFrom<RunMachine>
 

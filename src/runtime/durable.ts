@@ -1,7 +1,8 @@
 import type { ActorLogic, ActorRefFromLogic, Snapshot } from 'xstate'
-import type { RunEffect } from '../../machines/run.ts'
+import type { RunEffect } from '../../machines/run-setup.ts'
 import type { RunRecord } from '../store/flush.ts'
-import type { Committer, RecordSource } from './committer.ts'
+import type { RecordSource } from './batch.ts'
+import type { Committer } from './committer.ts'
 import type { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 

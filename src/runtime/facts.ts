@@ -1,4 +1,4 @@
-import type { RunFact } from '../../machines/run.ts'
+import type { RunFact } from '../../machines/run-setup.ts'
 import type { Json } from '../json.ts'
 import type { Ledger } from './ledger.ts'
 import type { Resolution, RunMessage, SessionCall, UnknownCall } from './messages.ts'

@@ -1,5 +1,6 @@
 import { createActor, type AnyActorRef } from 'xstate'
-import type { RunEffect, RunMachine } from '../../machines/run.ts'
+import type { RunMachine } from '../../machines/run.ts'
+import type { RunEffect } from '../../machines/run-setup.ts'
 import type { SessionPort } from '../agents/session.ts'
 import { SessionClosed } from '../errors.ts'
 import type { StartSession } from '../executors/local/executor.ts'

@@ -1,10 +1,5 @@
-import {
-  runMachine,
-  RUN_EFFECTS,
-  type RunEffect,
-  type RunFact,
-  type RunMachine,
-} from '../../machines/run.ts'
+import { runMachine, type RunMachine } from '../../machines/run.ts'
+import { RUN_EFFECTS, type RunEffect, type RunFact } from '../../machines/run-setup.ts'
 import { newRecordId } from '../ids.ts'
 import type { Json } from '../json.ts'
 import type { CallDraft, EventDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'

@@ -1,4 +1,4 @@
-import type { RunEvent } from '../../machines/run.ts'
+import type { RunEvent } from '../../machines/run-setup.ts'
 import type { Json } from '../json.ts'
 import type { CallKind, Effects } from '../store/rows.ts'
 

@@ -8,19 +8,8 @@ import { listenForHints, notifyNodes } from '../store/commits.ts'
 import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
-import { anyNodeLost, beatRuns, listNodes, recordMachine, setNodeStatus } from '../store/nodes.ts'
-import {
-  anyClaimable,
-  findCommand,
-  inboxOf,
-  listWaitpoints,
-  loadCalls,
-  loadHosted,
-  loadHostedMany,
-  nextDueInMs,
-  ownedRunIds,
-  pendingInbox,
-} from '../store/runs.ts'
+import { recordMachine, setNodeStatus } from '../store/nodes.ts'
+import { findCommand, inboxOf, listWaitpoints, loadCalls, loadHosted } from '../store/runs.ts'
 import { machineHash } from './codec.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
@@ -30,6 +19,7 @@ import { Hints } from './hints.ts'
 import { Host } from './host.ts'
 import { Lease } from './lease.ts'
 import type { Logger } from './log.ts'
+import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
 
@@ -53,9 +43,6 @@ export interface NodeOptions {
 }
 
 const CLAIM_MAX = 500
-const ADOPT_MAX = 200
-const ROUND_MS = 1000
-const BEAT_MS = 60_000
 const HINT_MS = 50
 /** How long calls in flight may go on when the node drains, and how long their hand-over may then take. */
 const DRAIN_MS = 8_000
@@ -73,13 +60,10 @@ export class RunlaneNode {
   #actor: ActorRefFrom<typeof nodeMachine>
   #host: Host
   #mailroom: Mailroom
+  #lookout: Lookout
   #rounds: Rounds
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
-  #dueTimer: ReturnType<typeof setTimeout> | null = null
-  #othersServe = false
-  #mustResync = false
-  #beatAt = 0
 
   constructor(options: NodeOptions) {
     const { database, clock, log } = options
@@ -102,6 +86,7 @@ export class RunlaneNode {
       claimWanted: (releases) => this.#claimWanted(releases),
       onAnswer: (answer) => this.#answered(answer),
       onReconnected: () => this.#reconnected(),
+      onProblem: (error) => log.error({ problem: String(error) }, 'a flush failed'),
       onOutage: (error) =>
         log.warn({ problem: String(error) }, 'the database is away; decisions wait'),
     })
@@ -151,7 +136,15 @@ export class RunlaneNode {
       logBounds: () => logBounds(reads),
       log,
     })
-    this.#rounds = new Rounds(() => this.#round(), ROUND_MS, log)
+    this.#lookout = new Lookout({
+      ...options,
+      host: this.#host,
+      committer: this.committer,
+      lease: this.lease,
+      mailroom: this.#mailroom,
+      monotonicMs: clock.monotonicMs,
+    })
+    this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
   }
 
   /** starting, serving, draining or stopped. */
@@ -185,7 +178,7 @@ export class RunlaneNode {
     const { database, log } = this.#options
     this.#actor.send({ type: 'drain.requested' })
     await setNodeStatus(database.reads, this.lease.epoch, 'draining').catch(() => {})
-    if (this.#dueTimer) clearTimeout(this.#dueTimer)
+    this.#lookout.stop()
     await this.#rounds.stop()
     await this.#host.drain(DRAIN_MS)
     if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
@@ -196,7 +189,8 @@ export class RunlaneNode {
     this.#hints.stop()
     await this.lease.stop()
     await setNodeStatus(database.reads, this.lease.epoch, 'stopped').catch(() => {})
-    if (this.#othersServe) await notifyNodes(database.reads, this.lease.epoch).catch(() => {})
+    if (this.#lookout.othersServe)
+      await notifyNodes(database.reads, this.lease.epoch).catch(() => {})
     await this.#unlisten?.().catch(() => {})
     this.#actor.send({ type: 'drain.finished' })
   }
@@ -235,7 +229,7 @@ export class RunlaneNode {
     for (const row of answer.adopted) this.#host.adopt(row, 'node_lost')
     if (answer.adopted.length === ADOPT_MAX) this.#rounds.look()
     this.feed.advance(answer.last_event_id)
-    if (this.#othersServe) this.#hints.hint()
+    if (this.#lookout.othersServe) this.#hints.hint()
   }
 
   #hint(): void {
@@ -249,7 +243,7 @@ export class RunlaneNode {
 
   #reconnected(): void {
     this.#options.log.info({}, 'the database is back')
-    this.#mustResync = true
+    this.#lookout.mustResync = true
     this.#rounds.look()
   }
 
@@ -258,60 +252,6 @@ export class RunlaneNode {
     this.#options.log.warn({ epoch }, 'the lease was lost; registered again under a new epoch')
     this.#host.dropAll()
     this.committer.claim()
-  }
-
-  async #round(): Promise<void> {
-    const { database, clock, concurrency } = this.#options
-    const reads = database.reads
-    const { epoch } = this.lease
-    this.#host.expireCancels()
-    if (this.#mustResync) await this.#resync()
-    if (await this.#mayDeclareDead())
-      this.committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
-    for (const runId of new Set(
-      (await pendingInbox(reads, epoch)).map((letter) => letter.run_id),
-    )) {
-      await this.#mailroom.deliver(runId)
-    }
-    if (this.#host.size < concurrency && (await anyClaimable(reads))) this.committer.claim()
-    await this.#armDueTimer()
-    this.#othersServe =
-      database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
-    if (clock.monotonicMs() - this.#beatAt > BEAT_MS) {
-      this.#beatAt = clock.monotonicMs()
-      await beatRuns(reads, epoch)
-    }
-  }
-
-  /** After an outage every lease looks over: nobody is dead until the database was reachable for a whole lease. */
-  async #mayDeclareDead(): Promise<boolean> {
-    if (this.#options.alone || this.lease.reachableForMs < this.#options.leaseMs) return false
-    return anyNodeLost(this.#options.database.reads, this.lease.epoch)
-  }
-
-  /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
-  async #resync(): Promise<void> {
-    const reads = this.#options.database.reads
-    const unknown = (ids: string[]): string[] => ids.filter((runId) => !this.#host.has(runId))
-    const ids = await ownedRunIds(reads, this.lease.epoch)
-    // What a flush under way has claimed is known when it is done.
-    await this.committer.settled()
-    const rows = await loadHostedMany(reads, unknown(ids))
-    await this.committer.settled()
-    for (const row of rows) {
-      if (row.owner_epoch !== this.lease.epoch || this.#host.has(row.run_id)) continue
-      if (row.line_events.at(-1) === 'run.claimed') this.#host.start(row)
-      else this.#host.adopt(row, 'session_lost')
-    }
-    this.#mustResync = false
-  }
-
-  async #armDueTimer(): Promise<void> {
-    const dueInMs = await nextDueInMs(this.#options.database.reads)
-    if (this.#dueTimer) clearTimeout(this.#dueTimer)
-    this.#dueTimer = null
-    if (dueInMs === null || dueInMs > ROUND_MS * 2) return
-    this.#dueTimer = setTimeout(() => this.committer.claim(), Math.max(0, dueInMs) + 1)
   }
 }
 

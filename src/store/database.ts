@@ -73,6 +73,9 @@ function connect(target: DatabaseTarget, max: number): Sql {
     // A connection is kept until it breaks: recycling by age would only add reconnects under load.
     max_lifetime: null,
     onnotice: () => {},
+    // The driver's own query for array types has nobody to take its error: a connection that is given up meanwhile
+    // would end the process by an unhandled rejection. We use one such type, and name it below.
+    fetch_types: false,
     connection: { application_name: 'runlane', statement_timeout: STATEMENT_TIMEOUT_MS },
     types: {
       // Ids, epochs and versions stay far below 2^53; a string would only be parsed again everywhere.
@@ -83,12 +86,21 @@ function connect(target: DatabaseTarget, max: number): Sql {
         serialize: String,
         parse: (text: string) => rfc3339(text),
       },
+      textArray: { to: 1009, from: [1009], serialize: arrayText, parse: arrayOfText },
     },
   })
 }
 
 /** Postgres text of a timestamptz (or its JSON form) → RFC 3339 UTC with milliseconds. */
 const rfc3339 = (text: string): string => new Date(text).toISOString()
+
+/** A one-dimensional text[] as Postgres writes and reads it; ours have no nulls. */
+const arrayText = (items: string[]): string =>
+  `{${items.map((item) => `"${item.replaceAll(/["\\]/g, String.raw`\$&`)}"`).join(',')}}`
+const arrayOfText = (text: string): string[] =>
+  [...text.matchAll(/"((?:[^"\\]|\\.)*)"|[^,{}]+/gs)].map(([bare, quoted]) =>
+    quoted === undefined ? bare : quoted.replaceAll(/\\(.)/gs, '$1'),
+  )
 
 const CONNECTION_ERRORS = new Set([
   'CONNECTION_CLOSED',

@@ -111,6 +111,8 @@ export interface CommandDraft {
 }
 
 export interface AuditDraft {
+  /** Written once, however often its flush is sent. */
+  audit_key: string
   actor: string
   role: string
   action: string

@@ -107,7 +107,8 @@ create table runlane.audit_events (
   reason text,
   outcome text not null,
   code text,
-  request_id text
+  request_id text,
+  audit_key text not null
 );
 
 create table runlane.machines (
@@ -196,6 +197,8 @@ alter table runlane.agent_tool_results add constraint agent_tool_results_pkey PR
 alter table runlane.api_tokens add constraint api_tokens_hash_key UNIQUE (hash);
 
 alter table runlane.api_tokens add constraint api_tokens_pkey PRIMARY KEY (id);
+
+alter table runlane.audit_events add constraint audit_events_audit_key_key UNIQUE (audit_key);
 
 alter table runlane.audit_events add constraint audit_events_outcome_known CHECK ((outcome = ANY (ARRAY['applied'::text, 'refused'::text])));
 

@@ -32,7 +32,9 @@ describe.skipIf(!found)('the console', () => {
     await page.fill('#token', 'wrong')
     await page.click('#login button')
 
-    await page.waitForFunction('document.querySelector("#login-problem").textContent.includes("not known")')
+    await page.waitForFunction(
+      'document.querySelector("#login-problem").textContent.includes("not known")',
+    )
   })
 
   test('shows a run live, with its state lit in the chart, and hostile text as text', async () => {

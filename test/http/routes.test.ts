@@ -10,5 +10,7 @@ test('the table of routes, which the README shows, names each route of the app a
     .filter(({ method, path }) => method !== 'ALL' && !path.startsWith('/console/'))
     .map(({ method, path }) => `${method} ${path}`)
 
-  expect([...new Set(served)].toSorted()).toEqual(ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted())
+  expect([...new Set(served)].toSorted()).toEqual(
+    ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted(),
+  )
 })

@@ -46,6 +46,12 @@ describe('over HTTP', () => {
   )
 })
 
+test('scenarios name only transitions that the chart has', () => {
+  const known = runMutants().map(({ id }) => id)
+  const unknown = SCENARIOS.flatMap(({ needs }) => needs).filter((id) => !known.includes(id))
+  expect(unknown).toEqual([])
+})
+
 describe('without one transition of the chart a scenario over HTTP fails', () => {
   test.concurrent.each(runMutants().map(({ id, machine }) => [id, machine] as const))(
     '%s',
@@ -60,7 +66,6 @@ describe('without one transition of the chart a scenario over HTTP fails', () =>
         if (failure !== undefined) break
       }
       expect(failure, `${id} can be deleted and no scenario notices`).toBeDefined()
-      if (process.env['SHOW_KILLERS']) console.log(`${id} ← ${failure}`)
     },
   )
 })

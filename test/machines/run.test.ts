@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { runMachine, type RunEvent, type RunMachine } from '../../machines/run.ts'
+import { runMachine, type RunMachine } from '../../machines/run.ts'
+import type { RunEvent } from '../../machines/run-setup.ts'
 import { describeMachine } from '../../src/diagrams/graph.ts'
 import {
   decodeChart,

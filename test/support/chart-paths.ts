@@ -1,5 +1,6 @@
 import { getAdjacencyMap, getShortestPaths } from 'xstate/graph'
-import { runMachine, type RunEvent, type RunInput, type RunMachine } from '../../machines/run.ts'
+import { runMachine, type RunMachine } from '../../machines/run.ts'
+import type { RunEvent, RunInput } from '../../machines/run-setup.ts'
 import type { RunSnapshot } from '../../src/runtime/codec.ts'
 
 /** One event and the state that it leads to. */

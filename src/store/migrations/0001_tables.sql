@@ -225,6 +225,7 @@ create table runlane.audit_events (
   outcome text not null,
   code text,
   request_id text,
+  audit_key text not null unique,
   constraint audit_events_outcome_known check (outcome in ('applied', 'refused'))
 );
 

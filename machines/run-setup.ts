@@ -1,0 +1,142 @@
+/**
+ * The vocabulary of the run chart: its context, its events, the facts and effects that it names, its guards. The chart
+ * itself is `run.ts`.
+ */
+import { assign, setup } from 'xstate'
+
+export interface RunInput {
+  /** The run has a `run_at`: it stays out of its lane until SQL says `run.due`. */
+  delayed: boolean
+  /** Keep the lane while parked in `waiting_on_human`. */
+  hold_lane_on_human: boolean
+}
+
+export interface RunContext {
+  /** 1-based number of the present or latest stay in `active`; 0 before the first. */
+  attempt: number
+  delayed: boolean
+  holds_lane: boolean
+  hold_lane_on_human: boolean
+  /** Handed over between live nodes: the next claim keeps the attempt number. */
+  handed_over: boolean
+  /** The present attempt has recorded a checkpoint, so its loss is no step towards a crash loop. */
+  progressed: boolean
+  /** Attempts lost in a row without a new checkpoint. */
+  barren_attempts: number
+  /** Tool calls in flight. */
+  tools: number
+  /** Delegated child runs in flight. */
+  children: number
+  /** Open questions to a human; the run goes back in line with the last answer. */
+  questions: number
+}
+
+/** What a lost attempt should lead to; the policy comes from `RUNLANE_RECOVERY` and `RUNLANE_MAX_CRASHES`. */
+export interface LostAttempt {
+  type: 'attempt.lost'
+  reason: string
+  recovery: 'auto' | 'manual'
+  max_crashes: number
+}
+
+/** Payloads beyond what the chart decides by travel on the events and are read by the record, not by the chart. */
+export type RunEvent =
+  | { type: 'run.due' }
+  | { type: 'lane.granted' }
+  | { type: 'run.claimed' }
+  | { type: 'input.replaced' }
+  | { type: 'session.ready' }
+  | { type: 'call.recorded' }
+  | { type: 'progress.reported' }
+  | { type: 'tool.started' }
+  | { type: 'tool.finished' }
+  | { type: 'child.started' }
+  | { type: 'child.reported' }
+  | { type: 'human.asked'; questions: number }
+  | { type: 'human.answered' }
+  | { type: 'run.completed' }
+  | { type: 'run.failed' }
+  | { type: 'cancel.requested' }
+  | { type: 'session.exited' }
+  | { type: 'cancel.expired' }
+  | { type: 'resume.requested' }
+  | { type: 'attempt.handed_over' }
+  | LostAttempt
+
+/**
+ * The chart's whole contract with the runtime. `facts` become part of the decision's record; `effects` are performed
+ * after that record is committed, in this order of naming.
+ */
+export const RUN_FACTS = [
+  'noteCall',
+  'noteProgress',
+  'noteCancel',
+  'noteQuestions',
+  'noteAnswer',
+  'noteInput',
+  'noteResumeRequest',
+  'noteResumed',
+  'noteLost',
+  'noteOutcome',
+] as const
+export const RUN_EFFECTS = ['startSession', 'cancelSession', 'closeSession', 'killSession'] as const
+
+export type RunFact = (typeof RUN_FACTS)[number]
+export type RunEffect = (typeof RUN_EFFECTS)[number]
+
+const named = Object.fromEntries(
+  [...RUN_FACTS, ...RUN_EFFECTS].map((name) => [name, () => {}]),
+) as Record<RunFact | RunEffect, () => void>
+
+export const runSetup = setup({
+  types: {} as {
+    context: RunContext
+    events: RunEvent
+    input: RunInput
+    tags: 'active' | 'parked' | 'terminal'
+  },
+  actions: {
+    ...named,
+    becomeDue: assign({ delayed: false }),
+    takeLane: assign({ holds_lane: true }),
+    leaveLane: assign({ holds_lane: false }),
+    leaveLaneUnlessHeld: assign({ holds_lane: ({ context }) => context.hold_lane_on_human }),
+    openAttempt: assign({
+      attempt: ({ context }) => (context.handed_over ? context.attempt : context.attempt + 1),
+      progressed: ({ context }) => context.handed_over && context.progressed,
+      handed_over: false,
+      tools: 0,
+      children: 0,
+    }),
+    openNextAttempt: assign({
+      attempt: ({ context }) => context.attempt + 1,
+      progressed: false,
+      tools: 0,
+      children: 0,
+    }),
+    countLoss: assign({
+      barren_attempts: ({ context }) => (context.progressed ? 0 : context.barren_attempts + 1),
+    }),
+    forgetLosses: assign({ barren_attempts: 0 }),
+    handOver: assign({ handed_over: true, tools: 0, children: 0 }),
+    progress: assign({ progressed: true, barren_attempts: 0 }),
+    enterTool: assign({ tools: ({ context }) => context.tools + 1 }),
+    leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),
+    enterChild: assign({ children: ({ context }) => context.children + 1 }),
+    leaveChild: assign({ children: ({ context }) => context.children - 1 }),
+    ask: assign({ questions: (_, params: { questions: number }) => params.questions }),
+    answer: assign({ questions: ({ context }) => context.questions - 1 }),
+    endCalls: assign({ tools: 0, children: 0, questions: 0 }),
+  },
+  guards: {
+    belongsInLine: ({ context }) => !context.delayed && !context.holds_lane,
+    isFirstAttempt: ({ context }) => context.holds_lane && context.attempt === 0,
+    holdsLane: ({ context }) => context.holds_lane,
+    isLastTool: ({ context }) => context.tools <= 1,
+    isLastChild: ({ context }) => context.children <= 1,
+    isLastAnswer: ({ context }) => context.questions <= 1,
+    isCrashLoop: ({ context }, params: { max_crashes: number }) =>
+      !context.progressed && context.barren_attempts + 1 >= params.max_crashes,
+    isAutomatic: (_, params: { recovery: 'auto' | 'manual' }) => params.recovery === 'auto',
+  },
+})

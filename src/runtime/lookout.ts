@@ -1,0 +1,116 @@
+import type { Database } from '../store/database.ts'
+import { anyNodeLost, beatRuns, listNodes } from '../store/nodes.ts'
+import {
+  anyClaimable,
+  loadHostedMany,
+  nextDueInMs,
+  ownedRunIds,
+  pendingInbox,
+} from '../store/runs.ts'
+import type { Committer } from './committer.ts'
+import type { Host } from './host.ts'
+import type { Lease } from './lease.ts'
+import type { Mailroom } from './mailroom.ts'
+
+export interface LookoutOptions {
+  database: Database
+  host: Host
+  committer: Committer
+  lease: Lease
+  mailroom: Mailroom
+  /** The directory lock of the embedded database proves every other node dead. */
+  alone: boolean
+  leaseMs: number
+  concurrency: number
+  monotonicMs: () => number
+}
+
+/** Runs taken over by one flush. */
+export const ADOPT_MAX = 200
+/** How often a node looks for what no hint has told it, in milliseconds. */
+export const ROUND_MS = 1000
+const BEAT_MS = 60_000
+
+/**
+ * What a node looks for by itself: claimable runs, mail, dead nodes, runs that are due, claims it was not told of. Hints
+ * make most of it fast; this makes it certain.
+ */
+export class Lookout {
+  /** Other nodes serve: they want hints. */
+  othersServe = false
+  /** A commit's reply was lost: it may have claimed runs for us. */
+  mustResync = false
+  #options: LookoutOptions
+  #beatAt = 0
+  #dueTimer: ReturnType<typeof setTimeout> | null = null
+
+  constructor(options: LookoutOptions) {
+    this.#options = options
+  }
+
+  async round(): Promise<void> {
+    const { database, host, committer, lease, concurrency } = this.#options
+    const { reads } = database
+    const { epoch } = lease
+    host.expireCancels()
+    if (this.mustResync) await this.#resync()
+    if (await this.#mayDeclareDead())
+      committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
+    await this.#deliverMail()
+    if (host.size < concurrency && (await anyClaimable(reads))) committer.claim()
+    await this.#armDueTimer()
+    this.othersServe =
+      database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
+    await this.#beat()
+  }
+
+  stop(): void {
+    if (this.#dueTimer) clearTimeout(this.#dueTimer)
+  }
+
+  /** After an outage every lease looks over: nobody is dead until the database was reachable for a whole lease. */
+  async #mayDeclareDead(): Promise<boolean> {
+    const { alone, lease, leaseMs, database } = this.#options
+    if (alone || lease.reachableForMs < leaseMs) return false
+    return anyNodeLost(database.reads, lease.epoch)
+  }
+
+  async #deliverMail(): Promise<void> {
+    const { database, lease, mailroom } = this.#options
+    const letters = await pendingInbox(database.reads, lease.epoch)
+    for (const runId of new Set(letters.map((letter) => letter.run_id)))
+      await mailroom.deliver(runId)
+  }
+
+  /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
+  async #resync(): Promise<void> {
+    const { database, host, committer, lease } = this.#options
+    const ids = await ownedRunIds(database.reads, lease.epoch)
+    // What a flush under way has claimed is known when it is done.
+    await committer.settled()
+    const unknown = ids.filter((runId) => !host.has(runId))
+    const rows = await loadHostedMany(database.reads, unknown)
+    await committer.settled()
+    for (const row of rows) {
+      if (row.owner_epoch !== lease.epoch || host.has(row.run_id)) continue
+      if (row.line_events.at(-1) === 'run.claimed') host.start(row)
+      else host.adopt(row, 'session_lost')
+    }
+    this.mustResync = false
+  }
+
+  async #armDueTimer(): Promise<void> {
+    const dueInMs = await nextDueInMs(this.#options.database.reads)
+    if (this.#dueTimer) clearTimeout(this.#dueTimer)
+    this.#dueTimer = null
+    if (dueInMs === null || dueInMs > ROUND_MS * 2) return
+    this.#dueTimer = setTimeout(() => this.#options.committer.claim(), Math.max(0, dueInMs) + 1)
+  }
+
+  async #beat(): Promise<void> {
+    const { database, lease, monotonicMs } = this.#options
+    if (monotonicMs() - this.#beatAt < BEAT_MS) return
+    this.#beatAt = monotonicMs()
+    await beatRuns(database.reads, lease.epoch)
+  }
+}
