@@ -22,7 +22,7 @@ const { version } = JSON.parse(
 ) as { version: string }
 
 /** Streams are told to come back and get this long to end by themselves, in milliseconds. */
-const CLOSE_MS = 500
+const CLOSE_MS = 300
 
 async function start(config: Config): Promise<void> {
   const log = jsonLogger((line) => process.stderr.write(`${line}\n`))
@@ -93,7 +93,7 @@ async function start(config: Config): Promise<void> {
 function listen(fetch: Parameters<typeof serve>[0]['fetch'], config: Config): Promise<ServerType> {
   return new Promise((resolve, reject) => {
     const server = serve({ fetch, hostname: config.host, port: config.port }, () => resolve(server))
-    server.once('error', (error) => reject(inUse(error, config) ?? error))
+    server.once('error', (error: Error) => reject(inUse(error, config) ?? error))
   })
 }
 

@@ -46,13 +46,14 @@ export function problem(c: Context, refusal: Refusal): Response {
   if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
   if (status === 503) headers['retry-after'] = '1'
   const body = {
+    // First, so that they can't take the place of a member of the standard.
+    ...refusal.details,
     type: 'about:blank',
     title: TITLES[status] ?? 'Error',
     status,
     code: refusal.code,
     detail: refusal.message,
     instance: c.req.path,
-    ...refusal.details,
   }
   return c.body(JSON.stringify(body), status, headers)
 }

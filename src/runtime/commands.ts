@@ -220,7 +220,7 @@ export class Commands {
     details: Record<string, unknown> = {},
   ): never {
     this.#options.committer.audit(auditOf(run, caller, kind, reason, code))
-    throw new Refusal(code, message, { run_id: run.run_id, status: run.status, ...details })
+    throw new Refusal(code, message, { run_id: run.run_id, run_status: run.status, ...details })
   }
 }
 

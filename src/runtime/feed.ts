@@ -12,6 +12,8 @@ export interface FeedOptions {
 
 /** Events that are kept for live readers; one that is further behind is reset. */
 const RING_MAX = 10_000
+/** Characters of text that these may hold together: events can be as long as what agents say. */
+const RING_TEXT_MAX = 32_000_000
 const PAGE = 500
 /** With readers and no hint: how often the log is looked at, in milliseconds. */
 const POLL_MS = 500
@@ -39,6 +41,7 @@ export class Feed {
   #options: FeedOptions
   /** Events tail-RING_MAX .. tail, oldest first. */
   #ring: RunEventRow[] = []
+  #text = 0
   #tail = 0
   #known = 0
   #readers = 0
@@ -190,6 +193,7 @@ export class Feed {
     try {
       const { last } = await this.#options.logBounds()
       this.#ring = []
+      this.#text = 0
       this.#tail = last
     } catch (error) {
       this.#started = null
@@ -228,9 +232,23 @@ export class Feed {
 
   #append(events: RunEventRow[]): void {
     this.#ring.push(...events)
-    if (this.#ring.length > RING_MAX * 1.2) this.#ring = this.#ring.slice(-RING_MAX)
+    for (const event of events) this.#text += textOf(event)
+    if (this.#ring.length > RING_MAX * 1.2 || this.#text > RING_TEXT_MAX) this.#trim()
     this.#tail = events.at(-1)?.id ?? this.#tail
     this.#wakeAll()
+  }
+
+  /** Drops the oldest events: all beyond the count, and more while they hold too much text. */
+  #trim(): void {
+    let drop = 0
+    while (
+      drop < this.#ring.length &&
+      (this.#ring.length - drop > RING_MAX || this.#text > RING_TEXT_MAX)
+    ) {
+      this.#text -= textOf(this.#ring[drop] as RunEventRow)
+      drop += 1
+    }
+    this.#ring = this.#ring.slice(drop)
   }
 
   #wakeAll(): void {
@@ -238,6 +256,13 @@ export class Feed {
     this.#wakeReaders.clear()
     for (const wake of waiting) wake()
   }
+}
+
+/** Only what agents say is long; the other payloads are a few fields. */
+function textOf({ payload }: RunEventRow): number {
+  const text =
+    typeof payload === 'object' && payload !== null && 'text' in payload ? payload.text : ''
+  return typeof text === 'string' ? text.length : 0
 }
 
 const matches = (scope: EventScope, event: RunEventRow): boolean =>

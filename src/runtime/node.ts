@@ -46,7 +46,7 @@ const CLAIM_MAX = 500
 const HINT_MS = 50
 /** How long calls in flight may go on when the node drains, and how long their hand-over may then take. */
 const DRAIN_MS = 8_000
-const HAND_OVER_MS = 1_000
+const HAND_OVER_MS = 700
 
 /** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
 export class RunlaneNode {
@@ -163,7 +163,7 @@ export class RunlaneNode {
     await this.#checkMachine()
     await this.lease.start()
     this.#actor.send({ type: 'node.registered' })
-    if (alone) this.committer.adopt({ epoch: this.lease.epoch, all_others: true, limit: ADOPT_MAX })
+    if (alone) this.#adoptMore()
     if (database.notifies) {
       this.#unlisten = await listenForHints(database.reads, (from) => {
         if (from !== this.lease.epoch) this.#hinted()
@@ -177,9 +177,9 @@ export class RunlaneNode {
   async stop(): Promise<void> {
     const { database, log } = this.#options
     this.#actor.send({ type: 'drain.requested' })
-    await setNodeStatus(database.reads, this.lease.epoch, 'draining').catch(() => {})
+    await this.#tell('draining')
     this.#lookout.stop()
-    await this.#rounds.stop()
+    await withinStep(this.#rounds.stop())
     await this.#host.drain(DRAIN_MS)
     if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
     if (this.#host.size > 0)
@@ -224,10 +224,16 @@ export class RunlaneNode {
     return free > 0 ? { epoch: this.lease.epoch, limit: Math.min(free, CLAIM_MAX) } : null
   }
 
+  /** One commit takes over so many runs at most, so that it stays short: the next one goes on. */
+  #adoptMore(): void {
+    const { alone } = this.#options
+    this.committer.adopt({ epoch: this.lease.epoch, all_others: alone, limit: ADOPT_MAX })
+  }
+
   #answered(answer: FlushAnswer): void {
     for (const row of answer.claimed) this.#host.start(row)
     for (const row of answer.adopted) this.#host.adopt(row, 'node_lost')
-    if (answer.adopted.length === ADOPT_MAX) this.#rounds.look()
+    if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
     this.feed.advance(answer.last_event_id)
     if (this.#lookout.othersServe) this.#hints.hint()
   }

@@ -4,6 +4,8 @@ export type Sql = postgres.Sql<{ bigint: number }>
 
 /** How long one statement may take before its connection counts as lost, in milliseconds. */
 const STATEMENT_TIMEOUT_MS = 30_000
+/** How long queries under way may take when the pools close, in seconds. */
+const CLOSE_S = 0.3
 
 export interface Database {
   /** Reads, and everything that may wait its turn. */
@@ -43,7 +45,7 @@ export function openDatabase(target: DatabaseTarget): Database {
     leases,
     notifies: target.notifies,
     close: async () => {
-      await Promise.all([reads.end({ timeout: 2 }), commits.close(), leases.close()])
+      await Promise.all([reads.end({ timeout: CLOSE_S }), commits.close(), leases.close()])
     },
   }
 }
@@ -59,7 +61,7 @@ function openLine(target: DatabaseTarget): Line {
       sql = connect(target, 1)
       silent.end({ timeout: 0 }).catch(() => {})
     },
-    close: () => sql.end({ timeout: 2 }),
+    close: () => sql.end({ timeout: CLOSE_S }),
   }
 }
 

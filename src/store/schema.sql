@@ -261,11 +261,11 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.claim(claimer bigint, wanted integer, at timestamp with time zone) returns text[]
 
--- function runlane.commit(flush jsonb) returns jsonb
+-- function runlane.commit(flush jsonb) returns json
 
 -- function runlane.create_group(members jsonb, at timestamp with time zone) returns jsonb
 
--- function runlane.hosted_runs(ids text[]) returns jsonb
+-- function runlane.hosted_runs(ids text[]) returns json
 
 -- function runlane.insert_runs(creates jsonb, at timestamp with time zone) returns void
 

@@ -69,7 +69,8 @@ test('a body without a conversation is the same body again', async () => {
 test('a key counts per caller', async () => {
   const sql = postgres(databaseUrl, { max: 1 })
   const hash = createHash('sha256').update('the-token-of-another').digest('hex')
-  await sql`insert into runlane.api_tokens ${sql({ id: 'tok_2', name: 'another', role: 'admin', hash })}`
+  const row = { id: 'tok_2', name: 'another', role: 'admin', hash, created_at: new Date() }
+  await sql`insert into runlane.api_tokens ${sql(row)}`
   await sql.end()
   const other = api({ url: service.url, token: 'the-token-of-another' })
 

@@ -88,7 +88,9 @@ begin
         raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'coalesce',
           'run_id', known.run_id)::text;
       end if;
-    elsif member ->> 'lane_policy' = 'interrupt' and member ->> 'run_at' is null then
+    elsif member ->> 'lane_policy' = 'interrupt' and member ->> 'run_at' is null
+      -- Written before, by a flush whose reply was lost: the holder may be this very run by now.
+      and not exists (select from runlane.agent_runs k where k.run_id = member ->> 'run_id') then
       -- The cancel of the holder is written with the run that asked for it: never one without the other.
       insert into runlane.run_commands (command_id, run_id, kind, payload, requested_by, reason, created_at)
       select member ->> 'interrupt_command_id', r.run_id, 'cancel', '{}', member ->> 'created_by',
@@ -237,11 +239,14 @@ begin
   return adopted;
 end $$;
 
--- What a node needs to host runs: the row, its payloads, as JSON in claim order.
-create function runlane.hosted_runs(ids text[]) returns jsonb language sql stable as $$
-  select coalesce(jsonb_agg(to_jsonb(r) || jsonb_build_object('input', p.input, 'metadata', p.metadata,
-    'options', p.options) order by i.nth), '[]')
-  from unnest(ids) with ordinality as i (run_id, nth)
-  join runlane.agent_runs r using (run_id)
-  join runlane.agent_run_payloads p using (run_id)
+-- What a node needs to host runs: the row and its payloads, in the order asked for. json, not jsonb: it is built once
+-- and sent, and as text it is built in half the time.
+create function runlane.hosted_runs(ids text[]) returns json language sql stable as $$
+  select coalesce(json_agg(row_to_json(h) order by h.nth), '[]')
+  from (
+    select r.*, p.input, p.metadata, p.options, i.nth
+    from unnest(ids) with ordinality as i (run_id, nth)
+    join runlane.agent_runs r using (run_id)
+    join runlane.agent_run_payloads p using (run_id)
+  ) as h
 $$;

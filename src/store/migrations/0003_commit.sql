@@ -5,7 +5,7 @@
 
 -- Writes one flush: what the actors of a node have decided, in one transaction. Answers what was refused (fenced, or
 -- lost a race on version), what was created, claimed and adopted, and the highest event id.
-create function runlane.commit(flush jsonb) returns jsonb language plpgsql volatile
+create function runlane.commit(flush jsonb) returns json language plpgsql volatile
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 declare
@@ -160,11 +160,11 @@ begin
     claimed := runlane.claim((flush -> 'claim' ->> 'epoch')::bigint, (flush -> 'claim' ->> 'limit')::int, at);
   end if;
 
-  return jsonb_build_object(
+  return json_build_object(
     'at', at,
-    'accepted', case when whole then null else to_jsonb(accepted) end,
+    'accepted', case when whole then null else to_json(accepted) end,
     'groups', groups,
-    'claimed', runlane.hosted_runs(claimed),
-    'adopted', runlane.hosted_runs(adopted),
+    'claimed', case when claimed = '{}' then '[]' else runlane.hosted_runs(claimed) end,
+    'adopted', case when adopted = '{}' then '[]' else runlane.hosted_runs(adopted) end,
     'last_event_id', (select last_value from runlane.agent_events_id));
 end $$;

@@ -1,0 +1,52 @@
+import { randomUUID } from 'node:crypto'
+import type { RunEvent } from '../../machines/run-setup.ts'
+import type { RunMessage, SessionCall } from '../../src/runtime/messages.ts'
+
+/** A call of a session as it would report it; ids of their own by `position`. */
+export const callOf = (position: number, changes: Partial<SessionCall> = {}): SessionCall => ({
+  tool_call_id: `tool_${position}`,
+  position,
+  settled: null,
+  kind: 'tool',
+  tool: 'search',
+  args_hash: null,
+  effects: 'unsafe',
+  outcome: 'started',
+  result: null,
+  error_message: null,
+  duration_ms: null,
+  size: 10,
+  ...changes,
+})
+
+/** An event of the chart with all that its record needs beside it; `nth` makes what it names unique. */
+export function messageOf(event: RunEvent, nth: number): RunMessage {
+  const payload: Record<string, unknown> = { ...PAYLOADS[event.type] }
+  if (event.type === 'tool.started') payload['call'] = callOf(nth)
+  if (event.type === 'tool.finished')
+    payload['call'] = callOf(nth, { outcome: 'succeeded', settled: nth })
+  if (event.type === 'call.recorded')
+    payload['call'] = callOf(nth, { kind: 'step', outcome: 'succeeded', settled: nth })
+  if (event.type === 'human.answered') payload['token_id'] = `wp_${randomUUID()}`
+  if (event.type === 'human.asked') {
+    payload['waitpoints'] = Array.from({ length: event.questions }, (_, index) => ({
+      token_id: `wp_${randomUUID()}`,
+      kind: 'unknown_tool_call',
+      tool_call_id: `tool_${nth}_${index}`,
+      tool: 'search',
+      prompt: 'Did it happen?',
+    }))
+  }
+  return { ...event, ...payload } as RunMessage
+}
+
+const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
+  'progress.reported': { phase: 'thinking' },
+  'session.ready': { replayed: [] },
+  'human.answered': { by: 'test', resolution: { outcome: 'retry' }, call: null },
+  'input.replaced': { input: { steps: [] } },
+  'run.completed': { output: 1, size: 1 },
+  'run.failed': { code: 'agent_error', message: 'boom' },
+  'cancel.requested': { by: 'test', reason: null },
+  'resume.requested': { by: 'test', resolutions: [] },
+}
