@@ -23,6 +23,8 @@ const { version } = JSON.parse(
 
 /** Streams are told to come back and get this long to end by themselves, in milliseconds. */
 const CLOSE_MS = 300
+/** After a SIGTERM the process ends within ten seconds, whatever does not answer: other nodes adopt what it left. */
+const STOP_MS = 9_600
 
 async function start(config: Config): Promise<void> {
   const log = jsonLogger((line) => process.stderr.write(`${line}\n`))
@@ -72,6 +74,7 @@ async function start(config: Config): Promise<void> {
   const stop = async (): Promise<void> => {
     if (stopping) return
     stopping = true
+    setTimeout(() => process.exit(0), STOP_MS)
     server.close()
     await node.stop()
     await new Promise((resolve) => setTimeout(resolve, node.feed.readers > 0 ? CLOSE_MS : 0))

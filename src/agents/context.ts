@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { messageOf, SessionClosed } from '../errors.ts'
 import { hashJson, type Json } from '../json.ts'
-import type { SessionCall } from '../runtime/messages.ts'
 import type { CallKind, CallRow, Effects } from '../store/rows.ts'
 import {
   type Agent,
@@ -12,8 +11,9 @@ import {
   type Tool,
   ToolError,
 } from './agent.ts'
+import type { SessionControl } from './control.ts'
+import type { Job, SessionCall, SessionPort } from './port.ts'
 import { Replay } from './replay.ts'
-import type { Job, SessionControl, SessionPort } from './session.ts'
 import { saidBefore, splitText } from './speech.ts'
 import { checkedResult } from './values.ts'
 

@@ -1,74 +1,9 @@
-import { messageOf, SessionClosed } from '../errors.ts'
-import type { Json } from '../json.ts'
-import type { RunMessage } from '../runtime/messages.ts'
-import type { CallRow } from '../store/rows.ts'
+import { messageOf } from '../errors.ts'
 import type { Agent } from './agent.ts'
 import { RunContext } from './context.ts'
+import type { SessionControl } from './control.ts'
+import type { Job, SessionPort } from './port.ts'
 import { OUTPUT_TOO_LARGE, toJson } from './values.ts'
-
-/** What an executor needs to run one attempt; plain JSON, so that it can cross a thread or a wire. */
-export interface Job {
-  run_id: string
-  conversation_id: string
-  agent: string
-  attempt: number
-  input: Json
-  /** The envelope so far, in the order of the agent's calls. */
-  calls: CallRow[]
-}
-
-export type SessionMessage = Extract<
-  RunMessage,
-  {
-    type:
-      | 'call.recorded'
-      | 'progress.reported'
-      | 'tool.started'
-      | 'tool.finished'
-      | 'run.completed'
-      | 'run.failed'
-      | 'session.exited'
-      | 'attempt.handed_over'
-  }
->
-
-/** The seam between an executor session and the actor of its run. A session reports; it never writes status itself. */
-export interface SessionPort {
-  /** Decided in the order sent. */
-  send(message: SessionMessage): void
-  /**
-   * Resolves when everything sent is committed and the node may act: what an effect waits for.
-   * @throws SessionClosed when the run is no longer ours
-   */
-  barrier(): Promise<void>
-  /** Progress without a record. */
-  beat(): void
-}
-
-/** How a session is told to end: at its next boundary (cancel, drain) or at once (kill). */
-export class SessionControl {
-  /** Aborts whatever may be left undone at a cancel: thinking, waiting, calls that change nothing outside. */
-  readonly soft = new AbortController()
-  /** Aborts calls that can be invoked again elsewhere. */
-  readonly drained = new AbortController()
-  readonly hard = new AbortController()
-
-  cancel(): void {
-    this.soft.abort(new SessionClosed('the run was cancelled'))
-  }
-
-  drain(): void {
-    this.drained.abort(new SessionClosed('the node is draining'))
-  }
-
-  kill(): void {
-    this.hard.abort(new SessionClosed('the session was ended'))
-  }
-
-  get ending(): boolean {
-    return this.soft.signal.aborted || this.drained.signal.aborted || this.hard.signal.aborted
-  }
-}
 
 /**
  * Runs one attempt of a run to its end and reports how it ended. Never throws: a failure is a message. A cancel or

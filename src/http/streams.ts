@@ -14,6 +14,8 @@ import type { Service } from './service.ts'
 const STREAMS_MAX = 2_000
 /** A reader whose socket takes nothing for this long is gone, as far as we can tell. */
 const WRITE_TIMEOUT_MS = 60_000
+/** Characters that are written to a reader at once, give or take an event. */
+const WRITE_LENGTH = 64 * 1024
 
 const streamQuery = z.strictObject({
   after_event_id: z.string().optional(),
@@ -116,7 +118,7 @@ class Stream {
         signal: this.#ended.signal,
       })) {
         if (page === 'reset') return await this.#write('event: reset\ndata: {}\n\n')
-        await this.#write(page.map(frameOf).join(''))
+        for (const text of textsOf(page)) await this.#write(text)
         if (await this.#isOver(page)) return
       }
       if (!this.#ended.signal.aborted) await this.#bye()
@@ -172,6 +174,18 @@ class Stream {
     const retryMs = 1000 + Math.floor(Math.random() * 2000)
     await this.#write(`event: bye\nretry: ${retryMs}\ndata: {}\n\n`)
   }
+}
+
+/** What waits for a slow socket is a few of these pieces, not a page of events of any size. */
+function* textsOf(page: RunEventRow[]): Generator<string> {
+  let text = ''
+  for (const event of page) {
+    text += frameOf(event)
+    if (text.length < WRITE_LENGTH) continue
+    yield text
+    text = ''
+  }
+  if (text !== '') yield text
 }
 
 const frames = new WeakMap<RunEventRow, string>()

@@ -43,12 +43,20 @@ export class Creator {
   #machine: RunMachine
   #committer: Committer
   #mailroom: Mailroom
+  /** A cancel is in somebody's mail, or a time has to be waited for: no need to leave it to the next poll. */
+  #look: () => void
   #charts = new Map<string, EncodedChart>()
 
-  constructor(options: { machine: RunMachine; committer: Committer; mailroom: Mailroom }) {
+  constructor(options: {
+    machine: RunMachine
+    committer: Committer
+    mailroom: Mailroom
+    look: () => void
+  }) {
     this.#machine = options.machine
     this.#committer = options.committer
     this.#mailroom = options.mailroom
+    this.#look = options.look
   }
 
   /** @throws Refusal lane_busy, idempotency_conflict, database_unavailable */
@@ -58,6 +66,8 @@ export class Creator {
       const answer = await this.#committer.create(group)
       if ('runs' in answer) {
         const existing = answer.runs.every((run) => run.existing)
+        if (requests.some((one) => one.lane_policy === 'interrupt' || one.run_at !== null))
+          this.#look()
         return { run_ids: answer.runs.map((run) => run.run_id), existing, replayed: existing }
       }
       if (answer.refused !== 'coalesce') throw refusalOf(answer)

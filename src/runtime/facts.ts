@@ -1,7 +1,8 @@
 import type { RunFact } from '../../machines/run-setup.ts'
 import type { Json } from '../json.ts'
-import type { Ledger } from './ledger.ts'
-import type { Resolution, RunMessage, SessionCall, UnknownCall } from './messages.ts'
+import type { RecordDraft } from './record-draft.ts'
+import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+import type { SessionCall } from '../agents/port.ts'
 
 const USER = 0
 const OPERATOR = 1
@@ -13,55 +14,55 @@ const SAYING_LENGTH_MAX = 200
  * What each fact that the chart names writes into the record of its decision. A fact that a message of another type
  * caused writes nothing: the chart is the judge of which go together.
  */
-export const FACTS: Record<RunFact, (ledger: Ledger, message: RunMessage) => void> = {
-  noteCall(ledger, message) {
-    if (message.type === 'tool.started') return noteToolStarted(ledger, message.call)
-    if (message.type === 'tool.finished') return noteToolFinished(ledger, message.call)
-    if (message.type === 'call.recorded') return noteRecorded(ledger, message.call)
+export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) => void> = {
+  noteCall(draft, message) {
+    if (message.type === 'tool.started') return noteToolStarted(draft, message.call)
+    if (message.type === 'tool.finished') return noteToolFinished(draft, message.call)
+    if (message.type === 'call.recorded') return noteRecorded(draft, message.call)
   },
 
-  noteProgress(ledger, message) {
+  noteProgress(draft, message) {
     if (message.type !== 'progress.reported') return
-    if (message.phase !== undefined) ledger.fields.phase = message.phase
+    if (message.phase !== undefined) draft.fields.phase = message.phase
     if (message.saying !== undefined)
-      ledger.fields.saying = message.saying.slice(0, SAYING_LENGTH_MAX)
+      draft.fields.saying = message.saying.slice(0, SAYING_LENGTH_MAX)
     if (message.delta) {
-      ledger.call(message.delta.call)
-      ledger.event('message_delta', USER, { text: message.delta.text })
+      draft.call(message.delta.call)
+      draft.event('message_delta', USER, { text: message.delta.text })
     }
   },
 
-  noteCancel(ledger, message) {
+  noteCancel(draft, message) {
     if (message.type !== 'cancel.requested') return
-    ledger.fields.cancel_requested = true
-    ledger.event('cancel_requested', OPERATOR, { by: message.by, reason: message.reason })
+    draft.fields.cancel_requested = true
+    draft.event('cancel_requested', OPERATOR, { by: message.by, reason: message.reason })
   },
 
-  noteQuestions(ledger, message) {
+  noteQuestions(draft, message) {
     if (message.type === 'attempt.lost') {
-      ledger.fields.detail = 'crash_loop'
-      return askCrashLoop(ledger)
+      draft.fields.detail = 'crash_loop'
+      return askCrashLoop(draft)
     }
     if (message.type !== 'human.asked') return
-    ledger.fields.detail = message.waitpoints[0]?.kind ?? null
+    draft.fields.detail = message.waitpoints[0]?.kind ?? null
     for (const { tool, ...question } of message.waitpoints) {
       if (question.tool_call_id !== null && tool !== null) {
-        ledger.event('tool_finished', OPERATOR, {
+        draft.event('tool_finished', OPERATOR, {
           tool_call_id: question.tool_call_id,
           tool,
           outcome: 'unknown',
           duration_ms: null,
         })
       }
-      ask(ledger, question)
+      ask(draft, question)
     }
-    ledger.checkpoint('human_pause')
+    draft.checkpoint('human_pause')
   },
 
-  noteAnswer(ledger, message) {
+  noteAnswer(draft, message) {
     if (message.type !== 'human.answered') return
     const { token_id, by, resolution, call } = message
-    ledger.waitpoint({
+    draft.waitpoint({
       token_id,
       kind: call ? 'unknown_tool_call' : 'crash_loop',
       tool_call_id: call?.tool_call_id ?? null,
@@ -72,36 +73,36 @@ export const FACTS: Record<RunFact, (ledger: Ledger, message: RunMessage) => voi
       completed_by: by,
     })
     // With more questions open the run goes on waiting, and for the same reason.
-    if (ledger.status !== 'waiting_on_human') ledger.fields.detail = null
-    ledger.event('human_answered', USER, { token_id, by })
-    if (call) noteResolution(ledger, call, resolution)
+    if (draft.status !== 'waiting_on_human') draft.fields.detail = null
+    draft.event('human_answered', USER, { token_id, by })
+    if (call) noteResolution(draft, call, resolution)
   },
 
-  noteInput(ledger, message) {
+  noteInput(draft, message) {
     if (message.type !== 'input.replaced') return
-    ledger.input(message.input)
-    ledger.event('run_input_replaced', USER, {})
+    draft.input(message.input)
+    draft.event('run_input_replaced', USER, {})
   },
 
   // A manual resume: the former end is forgotten, calls of unknown outcome are settled as the operator says.
-  noteResumeRequest(ledger, message) {
+  noteResumeRequest(draft, message) {
     if (message.type !== 'resume.requested') return
-    for (const { call, resolution } of message.resolutions) noteResolution(ledger, call, resolution)
-    ledger.fields.detail = null
-    ledger.fields.error_code = null
-    ledger.fields.error_message = null
-    ledger.fields.cancel_requested = false
+    for (const { call, resolution } of message.resolutions) noteResolution(draft, call, resolution)
+    draft.fields.detail = null
+    draft.fields.error_code = null
+    draft.fields.error_message = null
+    draft.fields.cancel_requested = false
   },
 
-  noteResumed(ledger, message) {
+  noteResumed(draft, message) {
     if (message.type !== 'session.ready') return
-    ledger.event('run_resumed', USER, {
-      checkpoint_id: ledger.fields.checkpoint_id,
-      attempt: ledger.chart.context.attempt,
+    draft.event('run_resumed', USER, {
+      checkpoint_id: draft.fields.checkpoint_id,
+      attempt: draft.chart.context.attempt,
       replayed: message.replayed.length,
     })
     for (const { tool_call_id, tool } of message.replayed) {
-      ledger.event('tool_finished', OPERATOR, {
+      draft.event('tool_finished', OPERATOR, {
         tool_call_id,
         tool,
         outcome: 'replayed',
@@ -110,74 +111,74 @@ export const FACTS: Record<RunFact, (ledger: Ledger, message: RunMessage) => voi
     }
   },
 
-  noteLost(ledger, message) {
+  noteLost(draft, message) {
     if (message.type !== 'attempt.lost') return
-    ledger.fields.phase = null
-    ledger.fields.detail = message.reason
+    draft.fields.phase = null
+    draft.fields.detail = message.reason
   },
 
-  noteOutcome(ledger, message) {
-    ledger.fields.phase = null
-    if (message.type === 'run.completed' && ledger.status === 'completed') {
-      ledger.output(message.output, message.size)
-      ledger.checkpoint('final')
+  noteOutcome(draft, message) {
+    draft.fields.phase = null
+    if (message.type === 'run.completed' && draft.status === 'completed') {
+      draft.output(message.output, message.size)
+      draft.checkpoint('final')
     }
     if (message.type === 'run.failed') {
-      ledger.fields.error_code = message.code
-      ledger.fields.error_message = message.message
+      draft.fields.error_code = message.code
+      draft.fields.error_message = message.message
     }
-    if (ledger.status === 'timed_out' && message.type === 'attempt.lost') {
-      ledger.fields.error_code = 'attempt_lost'
-      ledger.fields.error_message = `Attempt ${ledger.chart.context.attempt} was lost: ${message.reason}`
+    if (draft.status === 'timed_out' && message.type === 'attempt.lost') {
+      draft.fields.error_code = 'attempt_lost'
+      draft.fields.error_message = `Attempt ${draft.chart.context.attempt} was lost: ${message.reason}`
     }
   },
 }
 
-function noteToolStarted(ledger: Ledger, call: SessionCall): void {
-  ledger.call(call)
-  ledger.fields.tool = call.tool
-  ledger.fields.phase = `calling ${call.tool}`
-  ledger.event('tool_started', OPERATOR, {
+function noteToolStarted(draft: RecordDraft, call: SessionCall): void {
+  draft.call(call)
+  draft.fields.tool = call.tool
+  draft.fields.phase = `calling ${call.tool}`
+  draft.event('tool_started', OPERATOR, {
     tool_call_id: call.tool_call_id,
     tool: call.tool,
     effects: call.effects,
   })
 }
 
-function noteToolFinished(ledger: Ledger, call: SessionCall): void {
-  ledger.call(call)
+function noteToolFinished(draft: RecordDraft, call: SessionCall): void {
+  draft.call(call)
   const { tool_call_id, tool, outcome, duration_ms } = call
-  ledger.event('tool_finished', OPERATOR, { tool_call_id, tool, outcome, duration_ms })
-  ledger.checkpoint('tool_result')
+  draft.event('tool_finished', OPERATOR, { tool_call_id, tool, outcome, duration_ms })
+  draft.checkpoint('tool_result')
 }
 
-function noteRecorded(ledger: Ledger, call: SessionCall): void {
-  ledger.call(call)
+function noteRecorded(draft: RecordDraft, call: SessionCall): void {
+  draft.call(call)
   if (call.kind === 'step') {
-    ledger.event('step_finished', OPERATOR, { name: call.tool, duration_ms: call.duration_ms })
-    ledger.checkpoint('tool_result')
+    draft.event('step_finished', OPERATOR, { name: call.tool, duration_ms: call.duration_ms })
+    draft.checkpoint('tool_result')
   }
   if (call.kind === 'say') {
-    ledger.fields.saying = (typeof call.result === 'string' ? call.result : '').slice(
+    draft.fields.saying = (typeof call.result === 'string' ? call.result : '').slice(
       0,
       SAYING_LENGTH_MAX,
     )
-    ledger.event('message', USER, { role: 'assistant', text: call.result })
+    draft.event('message', USER, { role: 'assistant', text: call.result })
   }
   if (call.kind === 'journal') {
-    ledger.journal(call.result)
-    ledger.event('journal_updated', OPERATOR, {
+    draft.journal(call.result)
+    draft.event('journal_updated', OPERATOR, {
       fields: Object.keys((call.result ?? {}) as object),
     })
-    ledger.checkpoint('journal_update')
+    draft.checkpoint('journal_update')
   }
 }
 
 /** The human knows what became of the call: it is recorded as if it had told us itself. */
-function noteResolution(ledger: Ledger, call: UnknownCall, resolution: Resolution): void {
-  if (resolution.outcome === 'retry') return ledger.forgetCall(call.tool_call_id)
+function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resolution): void {
+  if (resolution.outcome === 'retry') return draft.forgetCall(call.tool_call_id)
   const failed = resolution.outcome === 'failed'
-  noteToolFinished(ledger, {
+  noteToolFinished(draft, {
     ...call,
     settled: null,
     kind: 'tool',
@@ -191,21 +192,21 @@ function noteResolution(ledger: Ledger, call: UnknownCall, resolution: Resolutio
   })
 }
 
-function askCrashLoop(ledger: Ledger): void {
-  ask(ledger, {
-    token_id: `wp_${ledger.runId}.${ledger.chart.context.attempt}`,
+function askCrashLoop(draft: RecordDraft): void {
+  ask(draft, {
+    token_id: `wp_${draft.runId}.${draft.chart.context.attempt}`,
     kind: 'crash_loop',
     tool_call_id: null,
-    prompt: `${ledger.chart.context.barren_attempts} attempts in a row ended without a new checkpoint. Try again?`,
+    prompt: `${draft.chart.context.barren_attempts} attempts in a row ended without a new checkpoint. Try again?`,
   })
-  ledger.checkpoint('human_pause')
+  draft.checkpoint('human_pause')
 }
 
 function ask(
-  ledger: Ledger,
+  draft: RecordDraft,
   question: { token_id: string; kind: string; tool_call_id: string | null; prompt: string },
 ): void {
-  ledger.waitpoint({ ...question, schema: null, status: 'pending', data: null, completed_by: null })
+  draft.waitpoint({ ...question, schema: null, status: 'pending', data: null, completed_by: null })
   const { token_id, prompt } = question
-  ledger.event('human_asked', USER, { token_id, prompt, schema: null, expires_at: null })
+  draft.event('human_asked', USER, { token_id, prompt, schema: null, expires_at: null })
 }

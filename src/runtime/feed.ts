@@ -15,6 +15,8 @@ const RING_MAX = 10_000
 /** Characters of text that these may hold together: events can be as long as what agents say. */
 const RING_TEXT_MAX = 32_000_000
 const PAGE = 500
+/** Live events that one reader is given at once: what it holds on to while it is slow, though the ring has moved on. */
+const LIVE_PAGE = 100
 /** With readers and no hint: how often the log is looked at, in milliseconds. */
 const POLL_MS = 500
 
@@ -147,7 +149,7 @@ export class Feed {
         yield 'reset'
         return
       }
-      const fresh = this.#since(cursor)
+      const fresh = this.#since(cursor, LIVE_PAGE)
       cursor = fresh.at(-1)?.id ?? cursor
       const events = fresh.filter(
         (event) => visibilityLevel(event.visibility) <= level && matches(scope, event),
@@ -162,12 +164,12 @@ export class Feed {
     return (this.#ring[0]?.id ?? this.#tail + 1) - 1
   }
 
-  #since(cursor: number): RunEventRow[] {
+  #since(cursor: number, limit = Infinity): RunEventRow[] {
     if (cursor >= this.#tail) return []
     // Ids ascend: search from the newest, where nearly every reader is.
     let start = this.#ring.length
     while (start > 0 && (this.#ring[start - 1]?.id ?? 0) > cursor) start -= 1
-    return this.#ring.slice(start)
+    return this.#ring.slice(start, start + limit)
   }
 
   #moved(ended: AbortSignal): Promise<void> {

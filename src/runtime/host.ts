@@ -1,7 +1,7 @@
 import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
-import type { SessionPort } from '../agents/session.ts'
+import type { SessionPort } from '../agents/port.ts'
 import { SessionClosed } from '../errors.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { Session } from '../executors/local/session.ts'

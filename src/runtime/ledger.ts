@@ -1,40 +1,13 @@
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import { RUN_EFFECTS, type RunEffect, type RunFact } from '../../machines/run-setup.ts'
 import { newRecordId } from '../ids.ts'
-import type { Json } from '../json.ts'
-import type { CallDraft, EventDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
-import { isTerminal, type CheckpointType, type HostedRow, type RunStatus } from '../store/rows.ts'
+import type { RunRecord } from '../store/flush.ts'
+import { isTerminal, type HostedRow, type RunStatus } from '../store/rows.ts'
 import { encodeChart, restoreChart, statusOf, type RunSnapshot } from './codec.ts'
 import { transitionOf } from './decide.ts'
 import { FACTS } from './facts.ts'
-import type { Letter, RunMessage, SessionCall } from './messages.ts'
-
-/** The fields of a run that its decisions change, beside the chart. */
-export interface RunFields {
-  detail: string | null
-  phase: string | null
-  saying: string | null
-  tool: string | null
-  error_code: string | null
-  error_message: string | null
-  checkpoint_id: string | null
-  checkpoint_type: CheckpointType | null
-  cancel_requested: boolean
-}
-
-/** What is decided and not yet taken by the committer: one record, however many decisions it holds. */
-interface Draft {
-  events: EventDraft[]
-  results: CallDraft[]
-  forgotten: { run_id: string; tool_call_id: string }[]
-  payload: { run_id: string; output?: Json; input?: Json } | null
-  journals: { journal_key: string; content: Json; run_id: string }[]
-  waitpoints: WaitpointDraft[]
-  outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
-  consumed: { run_id: string; dedupe_key: string }[]
-  joinsFrom: RunStatus | null
-  weight: number
-}
+import { RecordDraft, type RunFields } from './record-draft.ts'
+import type { Letter, RunMessage } from './messages.ts'
 
 interface State {
   chart: RunSnapshot
@@ -47,38 +20,20 @@ interface State {
  * One run's decisions on their way into the database. It holds the chart, applies messages to it, and gathers what they
  * decided into the next record. Memory runs ahead of the disk by that one record and the one in flight, no more.
  */
-export class Ledger {
-  readonly row: HostedRow
-  readonly fields: RunFields
-  chart: RunSnapshot
+export class Ledger extends RecordDraft {
   #machine: RunMachine
   #ownerEpoch: number | null
   #version: number
-  #sequence: number
-  #draft: Draft | null = null
   /** What the database has: the state to fall back to when a record is refused for its data. */
   #base: State
   /** The state that the record in flight leads to. */
   #taken: State
 
   constructor(row: HostedRow, chart: RunSnapshot, machine: RunMachine = runMachine) {
-    this.row = row
-    this.chart = chart
+    super(row, chart)
     this.#machine = machine
     this.#ownerEpoch = row.owner_epoch
     this.#version = row.version
-    this.#sequence = row.last_sequence
-    this.fields = {
-      detail: row.detail,
-      phase: row.phase,
-      saying: row.saying,
-      tool: row.tool,
-      error_code: row.error_code,
-      error_message: row.error_message,
-      checkpoint_id: row.checkpoint_id,
-      checkpoint_type: row.checkpoint_type,
-      cancel_requested: row.cancel_requested_at !== null,
-    }
     this.#base = this.#state()
     this.#taken = this.#base
   }
@@ -88,17 +43,9 @@ export class Ledger {
     return new Ledger(row, restoreChart(machine, row), machine)
   }
 
-  get runId(): string {
-    return this.row.run_id
-  }
-
-  get status(): RunStatus {
-    return statusOf(this.chart)
-  }
-
   /** Something is decided that no record in flight holds. */
   get dirty(): boolean {
-    return this.#draft !== null
+    return this.draft !== null
   }
 
   /** Decides; answers the effects to perform after the commit, or undefined when the chart does not accept the message. */
@@ -115,14 +62,14 @@ export class Ledger {
     }
     this.#changeStatus(from, this.status)
     // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
-    if (effects.length > 0 || !sameChart(before, this.chart)) this.#open()
+    if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
     if (message.letter) this.settleLetter(message.letter, 'applied', this.status)
     return effects
   }
 
   /** Consumes an inbox letter; a refused one changes nothing else about the run. */
   settleLetter(letter: Letter, status: 'applied' | 'refused', outcome: string): void {
-    const { outcomes, consumed } = this.#open()
+    const { outcomes, consumed } = this.open()
     consumed.push({ run_id: this.runId, dedupe_key: letter.dedupe_key })
     if (letter.command_id === null) return
     const { command_id } = letter
@@ -132,8 +79,8 @@ export class Ledger {
 
   /** Takes the record that is due. Version and sequence go on from it, whatever becomes of it. */
   take(): RunRecord {
-    const draft = this.#open()
-    this.#draft = null
+    const draft = this.open()
+    this.draft = null
     const { status, fields } = this
     const { context } = this.chart
     const before = this.#base.chart
@@ -144,7 +91,7 @@ export class Ledger {
         owner_epoch: this.#ownerEpoch,
         version: this.#version,
         record_id: newRecordId(),
-        last_sequence: this.#sequence,
+        last_sequence: this.sequence,
         status,
         detail: fields.detail,
         holds_lane: context.holds_lane,
@@ -188,63 +135,10 @@ export class Ledger {
   revert(): void {
     this.chart = this.#base.chart
     Object.assign(this.fields, this.#base.fields)
-    this.#sequence = this.#base.sequence
+    this.sequence = this.#base.sequence
     this.#version = this.#base.version
     this.#ownerEpoch = this.row.owner_epoch
-    this.#draft = null
-  }
-
-  event(event_type: string, visibility: 0 | 1 | 2, payload: Record<string, Json>): number {
-    this.#sequence += 1
-    this.#open().events.push({
-      run_id: this.runId,
-      sequence: this.#sequence,
-      event_type,
-      visibility,
-      payload,
-    })
-    return this.#sequence
-  }
-
-  checkpoint(type: CheckpointType): void {
-    const checkpoint_id = `${this.runId}.${this.#sequence + 1}`
-    this.event('checkpoint_created', 2, { checkpoint_id, type })
-    this.fields.checkpoint_id = checkpoint_id
-    this.fields.checkpoint_type = type
-  }
-
-  call({ size, ...call }: SessionCall): void {
-    const draft = this.#open()
-    draft.weight += size
-    const result = { run_id: this.runId, attempt: this.chart.context.attempt, ...call }
-    // One row per call and record: of a say that streamed several chunks, the latest.
-    const earlier = draft.results.findIndex((one) => one.tool_call_id === call.tool_call_id)
-    if (earlier === -1) draft.results.push(result)
-    else draft.results[earlier] = result
-  }
-
-  forgetCall(tool_call_id: string): void {
-    this.#open().forgotten.push({ run_id: this.runId, tool_call_id })
-  }
-
-  output(output: Json, size: number): void {
-    const draft = this.#open()
-    draft.weight += size
-    draft.payload = { ...draft.payload, run_id: this.runId, output }
-  }
-
-  input(input: Json): void {
-    const draft = this.#open()
-    draft.payload = { ...draft.payload, run_id: this.runId, input }
-  }
-
-  journal(content: Json): void {
-    const journal_key = this.row.parent_run_id === null ? this.row.conversation_id : this.runId
-    this.#open().journals.push({ journal_key, content, run_id: this.runId })
-  }
-
-  waitpoint(waitpoint: Omit<WaitpointDraft, 'run_id'>): void {
-    this.#open().waitpoints.push({ run_id: this.runId, ...waitpoint })
+    this.draft = null
   }
 
   #changeStatus(from: RunStatus, to: RunStatus): void {
@@ -253,33 +147,17 @@ export class Ledger {
     if (to !== 'waiting_on_tool') this.fields.tool = null
     // SQL settles whether the run gets the turn of its lane at once, and tells which of the two it became.
     if (to === 'waiting_on_lane') {
-      this.#open().joinsFrom = from
+      this.open().joinsFrom = from
       return
     }
     this.event('run_status_changed', 0, { from, to, detail: this.fields.detail })
-  }
-
-  #open(): Draft {
-    this.#draft ??= {
-      events: [],
-      results: [],
-      forgotten: [],
-      payload: null,
-      journals: [],
-      waitpoints: [],
-      outcomes: [],
-      consumed: [],
-      joinsFrom: null,
-      weight: 1000,
-    }
-    return this.#draft
   }
 
   #state(): State {
     return {
       chart: this.chart,
       fields: { ...this.fields },
-      sequence: this.#sequence,
+      sequence: this.sequence,
       version: this.#version,
     }
   }

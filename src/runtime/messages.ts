@@ -1,24 +1,6 @@
 import type { RunEvent } from '../../machines/run-setup.ts'
+import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { CallKind, Effects } from '../store/rows.ts'
-
-/** A call of the agent as its session reports it. */
-export interface SessionCall {
-  tool_call_id: string
-  position: number
-  settled: number | null
-  kind: CallKind
-  /** Name of the tool or step. */
-  tool: string
-  args_hash: string | null
-  effects: Effects | null
-  outcome: 'started' | 'succeeded' | 'failed'
-  result: Json
-  error_message: string | null
-  duration_ms: number | null
-  /** Characters of the result's JSON text. */
-  size: number
-}
 
 /** A question that parks a run. */
 export interface Question {

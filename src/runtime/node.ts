@@ -22,6 +22,7 @@ import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
+import { within } from '../within.ts'
 
 export interface NodeOptions {
   database: Database
@@ -47,6 +48,7 @@ const HINT_MS = 50
 /** How long calls in flight may go on when the node drains, and how long their hand-over may then take. */
 const DRAIN_MS = 8_000
 const HAND_OVER_MS = 700
+const LAST_FLUSH_MS = 300
 
 /** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
 export class RunlaneNode {
@@ -121,6 +123,7 @@ export class RunlaneNode {
       machine: this.machine,
       committer: this.committer,
       mailroom: this.#mailroom,
+      look: () => this.#rounds.look(),
     })
     this.commands = new Commands({
       machine: this.machine,
@@ -177,15 +180,17 @@ export class RunlaneNode {
   async stop(): Promise<void> {
     const { database, log } = this.#options
     this.#actor.send({ type: 'drain.requested' })
-    await this.#tell('draining')
+    // Nothing of the drain may wait for a database that has gone silent.
+    void setNodeStatus(database.reads, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
-    await withinStep(this.#rounds.stop())
+    const passEnded = this.#rounds.stop()
     await this.#host.drain(DRAIN_MS)
     if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
     if (this.#host.size > 0)
       log.warn({ runs: this.#host.size }, 'runs could not be handed over; another node adopts them')
-    await this.committer.stop()
+    await within(LAST_FLUSH_MS, this.committer.stop(), () => {}).catch(() => {})
     await this.feed.stop()
+    await passEnded
     this.#hints.stop()
     await this.lease.stop()
     await setNodeStatus(database.reads, this.lease.epoch, 'stopped').catch(() => {})

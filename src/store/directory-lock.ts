@@ -1,74 +1,61 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { kill, pid } from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
 import { StartError } from '../errors.ts'
 
-/** A process, told apart from a later one that got the same pid by the time it started (Linux; elsewhere null). */
-interface Owner {
-  pid: number
-  started: string | null
-}
+/** Says who takes the directory: pid, time of its start (Linux; elsewhere `x`), and a part that makes it unique. */
+const LOCK_NAME = /^lock-(\d+)-(\d+|x)-[\da-f]+$/
+
+const TRIES = 8
+/** Longest pause between two tries, in milliseconds. */
+const PAUSE_MS = 60
 
 /**
  * Takes the directory for this process, until it calls the returned function or dies. @throws when a living process
  * has it. A lock of a dead process is taken over: its death is proven, so nobody has to wait for a lease.
+ *
+ * Each process writes a lock of its own first and looks for others then. Of two that do so at once at least one sees
+ * the other; whoever sees a living one takes its own lock back. One common lock file could not do this: it can be
+ * read before it is written, and removed as stale when it has just been replaced.
  */
 export async function lockDirectory(directory: string): Promise<() => Promise<void>> {
-  const path = join(directory, 'lock')
-  const mine = JSON.stringify({ pid, started: await startOf(pid) } satisfies Owner)
-  for (let attempt = 0; attempt < 5; attempt += 1) {
-    if (await writeNew(path, mine)) return async () => rm(path, { force: true })
-    const text = await readFile(path, 'utf8').catch(() => null)
-    if (text === null) continue
-    const owner = parseOwner(text)
-    if (owner && (await isAlive(owner))) {
-      throw new StartError(
-        `${directory} is in use by process ${owner.pid}: one runlane process per data directory`,
-      )
-    }
-    await removeStale(path, text)
+  const name = `lock-${pid}-${(await startOf(pid)) ?? 'x'}-${randomUUID().slice(0, 8)}`
+  const path = join(directory, name)
+  let owner = 0
+  for (let attempt = 0; attempt < TRIES; attempt += 1) {
+    await writeFile(path, '', { mode: 0o600 })
+    const other = await livingOther(directory, name)
+    if (other === undefined) return async () => rm(path, { force: true })
+    await rm(path, { force: true })
+    owner = other
+    // It may be trying as we do: the pauses differ, so that one of us finds itself alone.
+    await delay(Math.random() * PAUSE_MS)
   }
-  throw new StartError(`${directory} could not be locked: another process keeps taking it`)
+  throw new StartError(
+    `${directory} is in use by process ${owner}: one runlane process per data directory`,
+  )
 }
 
-async function writeNew(path: string, text: string): Promise<boolean> {
-  try {
-    await writeFile(path, text, { flag: 'wx', mode: 0o600 })
-    return true
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false
-    throw error
+/** The pid of a living process that has a lock here; locks of dead ones are removed. */
+async function livingOther(directory: string, mine: string): Promise<number | undefined> {
+  for (const name of await readdir(directory)) {
+    const [, owner, started] = LOCK_NAME.exec(name) ?? []
+    if (owner === undefined || name === mine) continue
+    if (await isAlive(Number(owner), started === 'x' ? null : (started ?? null)))
+      return Number(owner)
+    await rm(join(directory, name), { force: true })
   }
+  return undefined
 }
 
-/** Renaming is atomic: of two processes that found the same dead owner, one moves the file away, the other finds none. */
-async function removeStale(path: string, staleText: string): Promise<void> {
-  const aside = `${path}.${pid}`
+/** A process is told apart from a later one that got the same pid by the time it started. */
+async function isAlive(owner: number, ownerStarted: string | null): Promise<boolean> {
+  const started = await startOf(owner)
+  if (started !== null || ownerStarted !== null) return started === ownerStarted
   try {
-    await rename(path, aside)
-  } catch {
-    return
-  }
-  const moved = await readFile(aside, 'utf8')
-  // It was a fresh lock that the other process had just written: give it back.
-  if (moved !== staleText) await writeNew(path, moved)
-  await rm(aside, { force: true })
-}
-
-function parseOwner(text: string): Owner | null {
-  try {
-    const { pid: owner, started } = JSON.parse(text) as Owner
-    return Number.isInteger(owner) ? { pid: owner, started: started ?? null } : null
-  } catch {
-    return null
-  }
-}
-
-async function isAlive(owner: Owner): Promise<boolean> {
-  const started = await startOf(owner.pid)
-  if (started !== null || owner.started !== null) return started === owner.started
-  try {
-    kill(owner.pid, 0)
+    kill(owner, 0)
     return true
   } catch {
     return false

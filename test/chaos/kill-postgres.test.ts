@@ -11,6 +11,14 @@ it(`keeps every promise over ${KILLS} kills of two replicas at random moments on
     await startService({ databaseUrl, env: { ...CHAOS_ENV, RUNLANE_NODE_ID: 'a' } }),
     await startService({ databaseUrl, env: { ...CHAOS_ENV, RUNLANE_NODE_ID: 'b' } }),
   ]
-  await killUnderLoad({ services, kills: KILLS, seed: SEED, longestMs: 2_500, endMs: 120_000 })
+  const load = { posters: 3, postEveryMs: 200 }
+  await killUnderLoad({
+    services,
+    kills: KILLS,
+    seed: SEED,
+    longestMs: 2_500,
+    endMs: 120_000,
+    ...load,
+  })
   for (const service of services) expect((await service.stop()).code).toBe(0)
 }, 600_000)

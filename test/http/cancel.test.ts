@@ -2,16 +2,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Run } from '../support/api.ts'
 import { startEffectServer } from '../support/effect-server.ts'
 import { eventually } from '../support/eventually.ts'
-import { DATABASES, expectProblem, scripted, serve } from './setup.ts'
+import { DATABASES, expectProblem, scripted, serveOnBoth } from './setup.ts'
 
-const served = Object.fromEntries(
-  await Promise.all(
-    DATABASES.map(async (name) => {
-      const env = { RUNLANE_CANCEL_TIMEOUT: '2s' }
-      return [name, await serve(name, { env })] as const
-    }),
-  ),
-)
+const served = await serveOnBoth({ env: { RUNLANE_CANCEL_TIMEOUT: '2s' } })
 
 const is =
   (status: string) =>
@@ -20,7 +13,7 @@ const is =
 
 describe.each(DATABASES)('on %s', (database) => {
   const { get, post, createRun, run, waitForRun, events, cancel, resume, respond, service } =
-    served[database]!
+    served[database]
 
   const expectCancelled = async (run_id: string): Promise<void> => {
     const done = await waitForRun(run_id)

@@ -62,7 +62,7 @@ test('every setting with a value that does not fit is named, each by a line of i
   const { code, stderr } = await refusalOf({ env: wrong })
 
   expect(code).toBe('1')
-  const named = [...stderr.matchAll(/^([A-Z_]+): \S/gm)].map(([, name]) => name)
+  const named = [...stderr.matchAll(/^([A-Z_]+): \S/gm)].map(([, name]) => String(name))
   expect(named.toSorted()).toEqual(Object.keys(wrong).toSorted())
   // A list of what is wrong, not the inside of the program; and secrets are not repeated.
   expect(stderr).not.toMatch(/^\s+at /m)

@@ -88,10 +88,8 @@ test('twenty posts at once with one key make one run', async () => {
   )
 
   expect(new Set(answers.map((answer) => answer.body.run_id)).size).toBe(1)
-  expect(answers.map((answer) => answer.status).toSorted()).toEqual([
-    ...Array.from({ length: 19 }, () => 200),
-    202,
-  ])
+  expect(answers.filter((answer) => answer.status === 202)).toHaveLength(1)
+  expect(answers.filter((answer) => answer.status === 200)).toHaveLength(19)
   expect(await runsOf('at-once')).toHaveLength(1)
 })
 
@@ -107,9 +105,7 @@ test('twenty batches at once with one key are one batch, in its order', async ()
   expect(answers.filter((answer) => answer.status === 202)).toHaveLength(1)
   const orders = answers.map((answer) => answer.body.runs.map((run: Run) => run.run_id).join())
   expect(new Set(orders).size).toBe(1)
-  expect(answers[0]?.body.runs.map((run: Run) => run.owner)).toEqual(
-    runs.map((run) => run['owner']),
-  )
+  expect(answers[0]?.body.runs.map((run: Run) => run.owner)).toEqual(runs.map((_, n) => `o${n}`))
   expect(await runsOf(conversation_id)).toHaveLength(10)
 
   const fewer = await post('/runs/batch', { runs: runs.slice(1) }, keyed('batch'))

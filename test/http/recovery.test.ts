@@ -161,6 +161,19 @@ describe.each(DATABASES)('on %s, after kill -9', (database) => {
     expectProblem(late, { status: 409, code: 'not_waiting' })
   })
 
+  test('a run that was asked to cancel is cancelled, its call of unknown outcome not made again', async () => {
+    const service = await start()
+    const { createRun, effects, waitForRun, cancel, crash } = service
+    const { run_id } = await createRun(scripted([{ http: effects.url, body: { hang: true } }]))
+    await eventually(() => effects.calls.length === 1)
+    await cancel(run_id)
+    await waitForRun(run_id, { until: (run) => run.status === 'cancel_requested' })
+    await crash()
+
+    expect(await waitForRun(run_id)).toMatchObject({ status: 'cancelled', attempt: 1 })
+    expect(effects.calls).toHaveLength(1)
+  })
+
   test('hold_lane_on_human keeps the lane while the run waits', async () => {
     const service = await start()
     const { createRun, effects, waitForRun, run, crash, respond } = service

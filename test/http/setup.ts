@@ -20,6 +20,17 @@ export const serve = async (
   return { service, ...api(service) }
 }
 
+/** The same service on each kind of database, for tests that must hold on both. */
+export const serveOnBoth = async (
+  options: Omit<ServiceOptions, 'databaseUrl'> = {},
+): Promise<Record<Database, Served>> => {
+  const [postgres, pglite] = await Promise.all([
+    serve('postgres', options),
+    serve('pglite', options),
+  ])
+  return { postgres, pglite }
+}
+
 export type Database = 'postgres' | 'pglite'
 export const DATABASES: readonly Database[] = ['postgres', 'pglite']
 

@@ -22,6 +22,8 @@ export type KillOptions = {
   readonly seed: number
   /** The longest life after the start line, in milliseconds; the shortest is 50. */
   readonly longestMs: number
+  readonly posters: number
+  readonly postEveryMs: number
   /** For everything to end after the last kill. */
   readonly endMs: number
 }
@@ -38,7 +40,8 @@ export const killUnderLoad = async (options: KillOptions): Promise<void> => {
       urls: () => services.map((service) => service.url),
       effectUrl: effects.url,
       random,
-      everyMs: 150,
+      everyMs: options.postEveryMs,
+      posters: options.posters,
     })
     const watch = watchRecords(url, () => load.acknowledged, random)
     const careless = (key: string): boolean => key.endsWith('c1')

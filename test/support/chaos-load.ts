@@ -55,6 +55,8 @@ export const startLoad = (options: LoadOptions): Load => {
   const { random, posters = 3, everyMs = 100 } = options
   const acknowledged: LoadedRun[] = []
   const refusals = new Map<string, number>()
+  // Another load of the same seed is not this one.
+  const tag = `${process.pid}-${random.int(1_000_000)}`
   let stopped = false
   let made = 0
   let slowest = 0
@@ -76,8 +78,8 @@ export const startLoad = (options: LoadOptions): Load => {
   }
   const postOne = async (): Promise<void> => {
     made += 1
-    const plan = planRun(options, `r${made}`)
-    const key = random.chance(0.5) ? `chaos-${random.seed}-${plan.label}` : null
+    const plan = planRun(options, `${tag}-${made}`)
+    const key = random.chance(0.5) ? `chaos-${plan.label}` : null
     for (;;) {
       const run = await post(plan.body, key)
       if (run !== undefined) {

@@ -5,7 +5,7 @@ import { runMachine, type RunMachine } from '../../machines/run.ts'
 import type { Agent } from '../../src/agents/agent.ts'
 import { Outbound } from '../../src/agents/outbound.ts'
 import { createRegistry } from '../../src/agents/registry.ts'
-import { systemClock } from '../../src/clock.ts'
+import { type Clock, systemClock } from '../../src/clock.ts'
 import { createApp } from '../../src/http/app.ts'
 import { authenticator } from '../../src/http/tokens.ts'
 import { RunlaneNode } from '../../src/runtime/node.ts'
@@ -22,6 +22,9 @@ export interface WorldOptions {
   leaseMs?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
+  clock?: Clock
+  /** Another way to the same database, for the lease alone. */
+  leaseUrl?: string
 }
 
 /** A node of the service as `src/main.ts` composes it, but inside the process of the test. */
@@ -76,6 +79,10 @@ export async function worldOf(
   }
 }
 
+/** A node on a database that is there already. */
+export const startReplica = (url: string, options: WorldOptions = {}): Promise<Replica> =>
+  LocalReplica.start(url, false, options)
+
 class LocalReplica implements Replica {
   readonly url: string
   readonly token = ADMIN_TOKEN
@@ -98,7 +105,8 @@ class LocalReplica implements Replica {
   static async start(url: string, alone: boolean, options: WorldOptions): Promise<LocalReplica> {
     const { machine = runMachine, recovery = 'auto', maxCrashes = 3 } = options
     const { cancelTimeoutMs = 180_000, leaseMs = 5_000, agents: extra = [] } = options
-    const database = openDatabase({ url, notifies: true })
+    const { clock = systemClock, leaseUrl } = options
+    const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
     const outbound = new Outbound(allow)
     const registry = createRegistry(outbound)
@@ -119,7 +127,7 @@ class LocalReplica implements Replica {
       recovery,
       maxCrashes,
       cancelTimeoutMs,
-      clock: systemClock,
+      clock,
       log,
       machine,
     })
@@ -158,6 +166,16 @@ class LocalReplica implements Replica {
     this.#drain ??= this.#node.stop()
     this.#drain.catch(() => {})
   }
+}
+
+function databaseOf(url: string, leaseUrl: string | undefined): Database {
+  const database = openDatabase({ url, notifies: true })
+  if (leaseUrl === undefined) return database
+  void database.leases.close()
+  const { leases, ...unused } = openDatabase({ url: leaseUrl, notifies: false })
+  void unused.commits.close()
+  void unused.reads.end()
+  return { ...database, leases }
 }
 
 async function administer(url: string, run: (sql: postgres.Sql) => Promise<unknown>) {

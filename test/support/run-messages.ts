@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { RunEvent } from '../../machines/run-setup.ts'
-import type { RunMessage, SessionCall } from '../../src/runtime/messages.ts'
+import type { RunMessage } from '../../src/runtime/messages.ts'
+import type { SessionCall } from '../../src/agents/port.ts'
 
 /** A call of a session as it would report it; ids of their own by `position`. */
 export const callOf = (position: number, changes: Partial<SessionCall> = {}): SessionCall => ({

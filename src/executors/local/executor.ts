@@ -1,5 +1,5 @@
 import type { AgentRegistry } from '../../agents/registry.ts'
-import type { Job, SessionPort } from '../../agents/session.ts'
+import type { Job, SessionPort } from '../../agents/port.ts'
 import { startInline } from './inline.ts'
 import type { Session } from './session.ts'
 import { startThread } from './thread.ts'

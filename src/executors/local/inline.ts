@@ -1,5 +1,7 @@
 import type { Agent } from '../../agents/agent.ts'
-import { type Job, runSession, SessionControl, type SessionPort } from '../../agents/session.ts'
+import type { Job, SessionPort } from '../../agents/port.ts'
+import { runSession } from '../../agents/session.ts'
+import { SessionControl } from '../../agents/control.ts'
 import type { Session } from './session.ts'
 
 /** Runs an attempt on the main thread: for agents whose steps cannot block it. */

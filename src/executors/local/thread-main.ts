@@ -2,12 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Outbound } from '../../agents/outbound.ts'
 import { createRegistry } from '../../agents/registry.ts'
-import {
-  runSession,
-  SessionControl,
-  type SessionMessage,
-  type SessionPort,
-} from '../../agents/session.ts'
+import { runSession } from '../../agents/session.ts'
+import { SessionControl } from '../../agents/control.ts'
+import type { SessionMessage, SessionPort } from '../../agents/port.ts'
 import { systemClock } from '../../clock.ts'
 import { SessionClosed } from '../../errors.ts'
 import type { FromThread, ThreadData, ToThread } from './thread.ts'

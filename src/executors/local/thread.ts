@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import type { Job, SessionMessage, SessionPort } from '../../agents/session.ts'
+import type { Job, SessionMessage, SessionPort } from '../../agents/port.ts'
 import type { Session } from './session.ts'
 
 /** What goes over to the thread at its start. */

@@ -1,0 +1,60 @@
+import type { Json } from '../json.ts'
+import type { CallKind, CallRow, Effects } from '../store/rows.ts'
+
+/** What an executor needs to run one attempt; plain JSON, so that it can cross a thread or a wire. */
+export interface Job {
+  run_id: string
+  conversation_id: string
+  agent: string
+  attempt: number
+  input: Json
+  /** The envelope so far, in the order of the agent's calls. */
+  calls: CallRow[]
+}
+
+/** A call of the agent as its session reports it. */
+export interface SessionCall {
+  tool_call_id: string
+  position: number
+  settled: number | null
+  kind: CallKind
+  /** Name of the tool or step. */
+  tool: string
+  args_hash: string | null
+  effects: Effects | null
+  outcome: 'started' | 'succeeded' | 'failed'
+  result: Json
+  error_message: string | null
+  duration_ms: number | null
+  /** Characters of the result's JSON text. */
+  size: number
+}
+
+/** What a session can tell its run. */
+export type SessionMessage =
+  | { type: 'call.recorded'; call: SessionCall }
+  | { type: 'tool.started'; call: SessionCall }
+  | { type: 'tool.finished'; call: SessionCall }
+  | {
+      type: 'progress.reported'
+      phase?: string
+      saying?: string
+      delta?: { text: string; call: SessionCall }
+    }
+  | { type: 'run.completed'; output: Json; size: number }
+  | { type: 'run.failed'; code: string; message: string }
+  | { type: 'session.exited' }
+  | { type: 'attempt.handed_over' }
+
+/** The seam between an executor session and the actor of its run. A session reports; it never writes status itself. */
+export interface SessionPort {
+  /** Decided in the order sent. */
+  send(message: SessionMessage): void
+  /**
+   * Resolves when everything sent is committed and the node may act: what an effect waits for.
+   * @throws SessionClosed when the run is no longer ours
+   */
+  barrier(): Promise<void>
+  /** Progress without a record. */
+  beat(): void
+}

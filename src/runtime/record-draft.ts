@@ -1,0 +1,136 @@
+import type { SessionCall } from '../agents/port.ts'
+import type { Json } from '../json.ts'
+import type { CallDraft, EventDraft, WaitpointDraft } from '../store/flush.ts'
+import type { CheckpointType, HostedRow, RunStatus } from '../store/rows.ts'
+import { type RunSnapshot, statusOf } from './codec.ts'
+
+/** The fields of a run that its decisions change, beside the chart. */
+export interface RunFields {
+  detail: string | null
+  phase: string | null
+  saying: string | null
+  tool: string | null
+  error_code: string | null
+  error_message: string | null
+  checkpoint_id: string | null
+  checkpoint_type: CheckpointType | null
+  cancel_requested: boolean
+}
+
+/** What is decided and not yet taken by the committer: one record, however many decisions it holds. */
+export interface Draft {
+  events: EventDraft[]
+  results: CallDraft[]
+  forgotten: { run_id: string; tool_call_id: string }[]
+  payload: { run_id: string; output?: Json; input?: Json } | null
+  journals: { journal_key: string; content: Json; run_id: string }[]
+  waitpoints: WaitpointDraft[]
+  outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
+  consumed: { run_id: string; dedupe_key: string }[]
+  joinsFrom: RunStatus | null
+  weight: number
+}
+
+/** What the facts of a decision are written into: the run's fields, and the rows of its next record. */
+export class RecordDraft {
+  readonly row: HostedRow
+  readonly fields: RunFields
+  chart: RunSnapshot
+  protected sequence: number
+  protected draft: Draft | null = null
+
+  constructor(row: HostedRow, chart: RunSnapshot) {
+    this.row = row
+    this.chart = chart
+    this.sequence = row.last_sequence
+    this.fields = {
+      detail: row.detail,
+      phase: row.phase,
+      saying: row.saying,
+      tool: row.tool,
+      error_code: row.error_code,
+      error_message: row.error_message,
+      checkpoint_id: row.checkpoint_id,
+      checkpoint_type: row.checkpoint_type,
+      cancel_requested: row.cancel_requested_at !== null,
+    }
+  }
+
+  get runId(): string {
+    return this.row.run_id
+  }
+
+  get status(): RunStatus {
+    return statusOf(this.chart)
+  }
+
+  event(event_type: string, visibility: 0 | 1 | 2, payload: Record<string, Json>): number {
+    this.sequence += 1
+    this.open().events.push({
+      run_id: this.runId,
+      sequence: this.sequence,
+      event_type,
+      visibility,
+      payload,
+    })
+    return this.sequence
+  }
+
+  checkpoint(type: CheckpointType): void {
+    const checkpoint_id = `${this.runId}.${this.sequence + 1}`
+    this.event('checkpoint_created', 2, { checkpoint_id, type })
+    this.fields.checkpoint_id = checkpoint_id
+    this.fields.checkpoint_type = type
+  }
+
+  call({ size, ...call }: SessionCall): void {
+    const draft = this.open()
+    draft.weight += size
+    const result = { run_id: this.runId, attempt: this.chart.context.attempt, ...call }
+    // One row per call and record: of a say that streamed several chunks, the latest.
+    const earlier = draft.results.findIndex((one) => one.tool_call_id === call.tool_call_id)
+    if (earlier === -1) draft.results.push(result)
+    else draft.results[earlier] = result
+  }
+
+  forgetCall(tool_call_id: string): void {
+    this.open().forgotten.push({ run_id: this.runId, tool_call_id })
+  }
+
+  output(output: Json, size: number): void {
+    const draft = this.open()
+    draft.weight += size
+    draft.payload = { ...draft.payload, run_id: this.runId, output }
+  }
+
+  input(input: Json): void {
+    const draft = this.open()
+    draft.payload = { ...draft.payload, run_id: this.runId, input }
+  }
+
+  journal(content: Json): void {
+    const journal_key = this.row.parent_run_id === null ? this.row.conversation_id : this.runId
+    this.open().journals.push({ journal_key, content, run_id: this.runId })
+  }
+
+  waitpoint(waitpoint: Omit<WaitpointDraft, 'run_id'>): void {
+    this.open().waitpoints.push({ run_id: this.runId, ...waitpoint })
+  }
+
+  /** The record that is open; the first thing written opens it. */
+  protected open(): Draft {
+    this.draft ??= {
+      events: [],
+      results: [],
+      forgotten: [],
+      payload: null,
+      journals: [],
+      waitpoints: [],
+      outcomes: [],
+      consumed: [],
+      joinsFrom: null,
+      weight: 1000,
+    }
+    return this.draft
+  }
+}
