@@ -56,7 +56,7 @@ export class Host {
     this.#options = options
     this.#logic = durable({
       committer: options.committer,
-      perform: (effect, actor) => void this.#perform(effect, actor.id),
+      perform: (effect, actor) => this.#perform(effect, actor.id),
       leave: (actor, reason) => this.#leave(actor.id, reason),
     })
   }
@@ -167,19 +167,26 @@ export class Host {
     hosted.actor.send({ type: 'attempt.lost', reason, recovery, max_crashes: maxCrashes })
   }
 
-  async #perform(effect: RunEffect, runId: string): Promise<void> {
+  #perform(effect: RunEffect, runId: string): void {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
+    // Ending something needs no lease; starting something does.
     if (effect === 'closeSession') return this.#endSession(hosted, false)
     if (effect === 'killSession') return this.#endSession(hosted, true)
-    if (!this.#options.lease.held) await this.#options.lease.whenHeld()
-    if (this.#hosted.get(runId) !== hosted) return
     if (effect === 'cancelSession') return this.#cancel(hosted)
-    await this.#start(hosted)
+    this.#start(hosted).catch((error: unknown) => {
+      this.#options.log.error(
+        { run_id: runId, problem: String(error) },
+        'an attempt could not be started',
+      )
+      if (this.#isHosted(hosted)) this.#lose(hosted, 'start_failed')
+    })
   }
 
   async #start(hosted: Hosted): Promise<void> {
     const { ledger, actor } = hosted
+    if (!this.#options.lease.held) await this.#options.lease.whenHeld()
+    if (!this.#isHosted(hosted)) return
     if (ledger.status !== 'resuming') return this.#open(hosted, [])
     const mine = hosted.sessions
     const calls = await this.#options.loadCalls(ledger.runId)

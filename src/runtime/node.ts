@@ -5,7 +5,7 @@ import { localExecutor } from '../executors/local/executor.ts'
 import type { AgentRegistry } from '../agents/registry.ts'
 import type { Clock } from '../clock.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
-import type { Database } from '../store/database.ts'
+import { type Database, isConnectionError, isTransientError } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { recordMachine, setNodeStatus } from '../store/nodes.ts'
@@ -271,7 +271,8 @@ async function retried<T>(read: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
       return await read()
-    } catch {
+    } catch (error) {
+      if (!isConnectionError(error) && !isTransientError(error)) throw error
       await new Promise((resolve) => setTimeout(resolve, 200))
     }
   }

@@ -1,4 +1,5 @@
 import postgres from 'postgres'
+import { dialer } from './dial.ts'
 
 export type Sql = postgres.Sql<{ bigint: number }>
 
@@ -69,6 +70,8 @@ function connect(target: DatabaseTarget, max: number): Sql {
   return postgres(target.url, {
     ...(target.socket === undefined ? {} : { path: target.socket }),
     max,
+    // Its types do not know this option.
+    ...{ socket: dialer() },
     connect_timeout: 5,
     backoff: (attempt: number) => Math.min(0.05 * 2 ** attempt, 1),
     keep_alive: 10,

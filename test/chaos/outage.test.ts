@@ -54,8 +54,8 @@ it(`goes on by itself after Postgres was away for ${OUTAGE_MS} ms under load`, a
     expect(isUnavailable(answer), JSON.stringify(answer)).toBe(true)
     expect(ms).toBeLessThan(3_000)
     for (const { url } of services) {
-      expect((await fetch(`${url}/healthz`)).status).toBe(200)
-      expect((await fetch(`${url}/readyz`)).status).toBe(503)
+      expect(await statusOf(`${url}/healthz`)).toBe(200)
+      expect(await statusOf(`${url}/readyz`)).toBe(503)
     }
     await pause(250)
   }
@@ -65,11 +65,12 @@ it(`goes on by itself after Postgres was away for ${OUTAGE_MS} ms under load`, a
     message: 'new runs after the outage',
   })
   await finish()
-  expect(load.slowestPostMs()).toBeLessThan(12_000)
+  // Those under way when it went away wait for it for a while.
+  expect(load.slowestPostMs()).toBeLessThan(15_000)
 }, 240_000)
 
 it(`loses and repeats nothing over ${FAULTS} cut connections and lost replies under load`, async () => {
-  const { load, finish } = underLoad()
+  const { finish } = underLoad()
   const sql = postgres(server.url, { max: 1, onnotice: () => {} })
   let dropped = 0
   const faults = [
@@ -137,6 +138,9 @@ const posted = async (): Promise<{ answer: ApiResponse | undefined; ms: number }
     .catch(() => undefined)
   return { answer, ms: performance.now() - sentAt }
 }
+
+const statusOf = async (url: string): Promise<number> =>
+  (await fetch(url, { signal: AbortSignal.timeout(5_000) })).status
 
 const isUnavailable = (answer: ApiResponse | undefined): boolean =>
   answer?.status === 503 && answer.body.code === 'database_unavailable'

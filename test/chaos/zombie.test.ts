@@ -18,7 +18,6 @@ let effects: EffectServer
 
 beforeAll(async () => {
   effects = await startEffectServer()
-  // Nobody but the first can claim the runs until the second is there.
   const env = { RUNLANE_LEASE: '1s', RUNLANE_MAX_CRASHES: '1000' }
   frozen = await startService({ databaseUrl, env: { ...env, RUNLANE_NODE_ID: 'frozen' } })
 })
@@ -32,6 +31,8 @@ afterAll(async () => {
 it('makes no effect and writes nothing for runs that were adopted while it was frozen', async () => {
   const runs = await Promise.all(Array.from({ length: RUNS }, (_, nth) => post(nth)))
   await eventually(() => effects.calls.length > RUNS, { message: 'effects under way' })
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} })
+  const pids = await watchWriters(sql)
   frozen.freeze()
   const frozenAt = performance.now()
   other = await startService({
@@ -51,7 +52,11 @@ it('makes no effect and writes nothing for runs that were adopted while it was f
   const evidence = { runs, ended, effects, recorded: new Map(), retries }
   expect(effectProblems(evidence)).toEqual([])
   expect(await historyProblems(url, runs)).toEqual([])
-  expect(await writesOfTheDead()).toEqual([])
+  const { lost, writes } = await afterAdoption(sql, pids)
+  await sql.end()
+  expect(pids.length).toBeGreaterThan(2)
+  expect(lost).toBeGreaterThan(RUNS / 2)
+  expect(writes).toEqual([])
 
   await eventually(async () => (await hostedBy(frozen)) === 'frozen', {
     timeoutMs: 20_000,
@@ -70,19 +75,34 @@ const adopted = async (): Promise<void> => {
   )
 }
 
-/** Events between the adoption of a run and its end that name the old epoch, or whose attempt went on there. */
-const writesOfTheDead = async (): Promise<unknown[]> => {
-  const sql = postgres(databaseUrl, { max: 1 })
-  try {
-    const rows = await sql`
-      select e.run_id, e.sequence, e.event_type, e.payload from runlane.agent_events e
-      join lateral (select id, (payload ->> 'epoch')::bigint as epoch from runlane.agent_events l
-        where l.run_id = e.run_id and l.event_type = 'lease_lost' order by id limit 1) as lost on true
-      where e.id > lost.id and e.event_type = 'lease_acquired' and (e.payload ->> 'epoch')::bigint = lost.epoch`
-    return [...rows]
-  } finally {
-    await sql.end()
-  }
+/** From here on each event has its writer's connection beside it. */
+const watchWriters = async (sql: postgres.Sql): Promise<number[]> => {
+  await sql.unsafe(`
+    create table public.writers (event_id bigint primary key, pid int not null);
+    create function public.note_writer() returns trigger language plpgsql as
+      'begin insert into public.writers values (new.id, pg_backend_pid()); return new; end';
+    create trigger note_writer after insert on runlane.agent_events
+      for each row execute function public.note_writer();`)
+  const rows = await sql<{ pid: number }[]>`
+    select pid from pg_stat_activity where application_name = 'runlane' and datname = current_database()`
+  return rows.map(({ pid }) => pid)
+}
+
+/**
+ * Runs that were adopted, and what these connections wrote into one of them while the other node owned it. A parked run
+ * has no owner: its answer may be decided on any node.
+ */
+const afterAdoption = async (sql: postgres.Sql, pids: number[]) => {
+  const lost = await sql`select run_id from runlane.agent_events where event_type = 'lease_lost'`
+  const writes = await sql`
+    select e.run_id, e.sequence, e.event_type from runlane.agent_events e
+    join public.writers w on w.event_id = e.id
+    join lateral (select l.id from runlane.agent_events l where l.run_id = e.run_id
+      and (l.event_type in ('lease_lost', 'lease_acquired') or l.payload ->> 'to' = 'waiting_on_human') and l.id < e.id
+      order by l.id desc limit 1) as latest on true
+    join runlane.agent_events o on o.id = latest.id and o.event_type = 'lease_lost'
+    where w.pid = any (${pids})`
+  return { lost: lost.length, writes: [...writes] }
 }
 
 /** The node that a run of this moment was given to, from its first lease. */

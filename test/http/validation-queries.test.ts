@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type ApiResponse } from '../support/api.ts'
+import type { ApiResponse } from '../support/api.ts'
 import { expectProblem, scripted, serve } from './setup.ts'
 
 const { service, get, post, createRun, waitForRun, events } = await serve('postgres')

@@ -1,75 +1,9 @@
 import { describe, expect, test, vi } from 'vitest'
-import { type Agent, type AgentContext, ToolError } from '../../src/agents/agent.ts'
-import type { Job, SessionMessage, SessionPort } from '../../src/agents/port.ts'
-import { runSession } from '../../src/agents/session.ts'
+import { ToolError } from '../../src/agents/agent.ts'
 import { SessionControl } from '../../src/agents/control.ts'
-import type { CallRow } from '../../src/store/rows.ts'
-
-type Run = (ctx: AgentContext) => Promise<unknown>
-type Tools = Record<string, (input: unknown) => unknown>
-
-interface Attempt {
-  readonly messages: SessionMessage[]
-  /** The envelope that the next attempt finds: each call as it was reported last. */
-  readonly envelope: CallRow[]
-  readonly end: SessionMessage | undefined
-}
-
-/** Plays one attempt; `until` ends it as a crash does, at the first message that it holds for. */
-async function attempt(
-  run: Run,
-  tools: Tools = {},
-  calls: CallRow[] = [],
-  until: (message: SessionMessage) => boolean = () => false,
-): Promise<Attempt> {
-  const agent: Agent = {
-    name: 'tested',
-    tools: (name) => ({ effects: 'idempotent', execute: (input) => tools[name]?.(input) }),
-    run,
-  }
-  const messages: SessionMessage[] = []
-  const control = new SessionControl()
-  const port: SessionPort = {
-    send: (message) => {
-      if (control.hard.signal.aborted) return
-      messages.push(message)
-      if (until(message)) control.kill()
-    },
-    barrier: async () => {
-      await new Promise((resolve) => setImmediate(resolve))
-      control.hard.signal.throwIfAborted()
-    },
-    beat: () => {},
-  }
-  await runSession(agent, jobOf(calls), port, control)
-  return { messages, envelope: envelopeOf(calls, messages), end: messages.at(-1) }
-}
-
-const jobOf = (calls: CallRow[]): Job => ({
-  run_id: 'run_1',
-  conversation_id: 'c1',
-  agent: 'tested',
-  attempt: 1,
-  input: null,
-  calls,
-})
-
-function envelopeOf(before: CallRow[], messages: SessionMessage[]): CallRow[] {
-  const rows = new Map(before.map((row) => [row.tool_call_id, row]))
-  for (const message of messages) {
-    const call =
-      message.type === 'progress.reported'
-        ? message.delta?.call
-        : 'call' in message
-          ? message.call
-          : undefined
-    if (!call) continue
-    const times = { started_at: null, finished_at: null }
-    const row = { ...call, ...times, run_id: 'run_1', attempt: 1 }
-    rows.set(call.tool_call_id, JSON.parse(JSON.stringify(row)) as CallRow)
-  }
-  return [...rows.values()].toSorted((a, b) => a.position - b.position)
-}
+import type { SessionMessage, SessionPort } from '../../src/agents/port.ts'
+import { runSession } from '../../src/agents/session.ts'
+import { type Attempt, attempt, jobOf, type Run, type Tools } from '../support/attempt.ts'
 
 const typesOf = ({ messages }: Attempt): string[] => messages.map(({ type }) => type)
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -99,7 +33,7 @@ describe('recorded calls', () => {
     (log: string[]): Run =>
     async (ctx) => {
       const call = async (name: string): Promise<void> => {
-        log.push(`${name}: ${String(await ctx.tool(name))}`)
+        log.push(`${name}: ${JSON.stringify(await ctx.tool(name))}`)
         await ctx.step(`after ${name}`, () => name)
         log.push(`after ${name}`)
       }
@@ -168,9 +102,8 @@ describe('recorded calls', () => {
     }
     const original = await attempt(run, { a: broken })
     const replay = await attempt(run, {}, original.envelope)
-    expect([original.end, replay.end]).toMatchObject(
-      Array(2).fill({ type: 'run.completed', output: [true, 'it is broken'] }),
-    )
+    for (const { end } of [original, replay])
+      expect(end).toMatchObject({ type: 'run.completed', output: [true, 'it is broken'] })
   })
 
   test('of time, chance and ids answer as they did', async () => {

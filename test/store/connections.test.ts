@@ -20,11 +20,11 @@ test(
       proxy.delay(410)
       proxy.cutAll()
       const before = proxy.accepted()
-      await eventually(
-        async () =>
-          proxy.accepted() >= before + 6 || (await Promise.race([service.exited, undefined])),
-        { timeoutMs: 40_000 },
-      )
+      let gone = false
+      void service.exited.then(() => {
+        gone = true
+      })
+      await eventually(() => gone || proxy.accepted() >= before + 6, { timeoutMs: 40_000 })
       proxy.delay(0)
       const { createRun, waitForRun } = api(service)
       const run = await eventually(

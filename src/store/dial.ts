@@ -1,0 +1,34 @@
+import { connect, type Socket } from 'node:net'
+
+/** What the driver knows of where to dial; of several hosts each call takes the next. */
+export interface Place {
+  host: string[]
+  port: number[]
+  path?: string | false
+}
+
+/**
+ * Dials for the driver, because its own socket ends in a trap: a connection that is accepted and closed before Postgres
+ * has spoken (a proxy or a published container port whose server is down) is dialled again without a pause and without
+ * end, and the statement that waits for it is never answered. Such a close is an error here, like a refused connection.
+ */
+export function dialer(): (place: Place) => Socket {
+  let dialled = 0
+  return ({ host, port, path }) => {
+    const nth = dialled % host.length
+    dialled += 1
+    const socket = path
+      ? connect({ path })
+      : connect({ host: host[nth] ?? 'localhost', port: port[nth] ?? 5432 })
+    // The driver takes the name that a certificate has to be for from here.
+    Object.assign(socket, { host: host[nth] })
+    const closedEarly = (): void => {
+      socket.destroy(
+        Object.assign(new Error('closed before Postgres answered'), { code: 'ECONNRESET' }),
+      )
+    }
+    socket.once('end', closedEarly)
+    socket.once('data', () => socket.off('end', closedEarly))
+    return socket
+  }
+}

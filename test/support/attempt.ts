@@ -1,0 +1,71 @@
+import type { Agent, AgentContext } from '../../src/agents/agent.ts'
+import { SessionControl } from '../../src/agents/control.ts'
+import type { Job, SessionMessage, SessionPort } from '../../src/agents/port.ts'
+import { runSession } from '../../src/agents/session.ts'
+import type { CallRow } from '../../src/store/rows.ts'
+
+export type Run = (ctx: AgentContext) => Promise<unknown>
+export type Tools = Record<string, (input: unknown) => unknown>
+
+export interface Attempt {
+  readonly messages: SessionMessage[]
+  /** The envelope that the next attempt finds: each call as it was reported last. */
+  readonly envelope: CallRow[]
+  readonly end: SessionMessage | undefined
+}
+
+/** Plays one attempt; `until` ends it as a crash does, at the first message that it holds for. */
+export async function attempt(
+  run: Run,
+  tools: Tools = {},
+  calls: CallRow[] = [],
+  until: (message: SessionMessage) => boolean = () => false,
+): Promise<Attempt> {
+  const agent: Agent = {
+    name: 'tested',
+    tools: (name) => ({ effects: 'idempotent', execute: (input) => tools[name]?.(input) }),
+    run,
+  }
+  const messages: SessionMessage[] = []
+  const control = new SessionControl()
+  const port: SessionPort = {
+    send: (message) => {
+      if (control.hard.signal.aborted) return
+      messages.push(message)
+      if (until(message)) control.kill()
+    },
+    barrier: async () => {
+      await new Promise((resolve) => setImmediate(resolve))
+      control.hard.signal.throwIfAborted()
+    },
+    beat: () => {},
+  }
+  await runSession(agent, jobOf(calls), port, control)
+  return { messages, envelope: envelopeOf(calls, messages), end: messages.at(-1) }
+}
+
+export const jobOf = (calls: CallRow[]): Job => ({
+  run_id: 'run_1',
+  conversation_id: 'c1',
+  agent: 'tested',
+  attempt: 1,
+  input: null,
+  calls,
+})
+
+function envelopeOf(before: CallRow[], messages: SessionMessage[]): CallRow[] {
+  const rows = new Map(before.map((row) => [row.tool_call_id, row]))
+  for (const message of messages) {
+    const call =
+      message.type === 'progress.reported'
+        ? message.delta?.call
+        : 'call' in message
+          ? message.call
+          : undefined
+    if (!call) continue
+    const times = { started_at: null, finished_at: null }
+    const row = { ...call, ...times, run_id: 'run_1', attempt: 1 }
+    rows.set(call.tool_call_id, JSON.parse(JSON.stringify(row)) as CallRow)
+  }
+  return [...rows.values()].toSorted((a, b) => a.position - b.position)
+}
