@@ -11,16 +11,12 @@ import {
   type Tool,
   ToolError,
 } from './agent.ts'
+import { type OpenCall, started } from './calls.ts'
 import type { SessionControl } from './control.ts'
 import type { Job, SessionCall, SessionPort } from './port.ts'
 import { Replay } from './replay.ts'
 import { saidBefore, splitText } from './speech.ts'
 import { checkedResult } from './values.ts'
-
-type OpenCall = Omit<
-  SessionCall,
-  'settled' | 'outcome' | 'result' | 'error_message' | 'duration_ms' | 'size'
->
 
 /** The `ctx` of one attempt: answers recorded calls from the envelope, makes the others and reports them. */
 export class RunContext implements AgentContext {
@@ -36,6 +32,8 @@ export class RunContext implements AgentContext {
   #position = 0
   #callIds = new Set<string>()
   #inFlight = new Set<Promise<unknown>>()
+  /** Failed steps that the code may yet go on from; one that ends the run is left open, for a resume to make it again. */
+  #failedSteps: SessionCall[] = []
 
   constructor(agent: Agent, job: Job, port: SessionPort, control: SessionControl) {
     this.runId = job.run_id
@@ -59,13 +57,19 @@ export class RunContext implements AgentContext {
     return this.#track(async () => {
       await this.#mayAct()
       const startedAt = performance.now()
-      const result = await work({ signal: this.signal, idempotencyKey: this.#key(call) })
-      const { value, size } = checkedResult(result)
-      this.#port.send({
-        type: 'call.recorded',
-        call: this.#succeeded(call, value, size, startedAt),
-      })
-      return value as T
+      try {
+        const scope = { signal: this.signal, idempotencyKey: this.#key(call) }
+        const { value, size } = checkedResult(await work(scope))
+        this.#port.send({
+          type: 'call.recorded',
+          call: this.#succeeded(call, value, size, startedAt),
+        })
+        return value as T
+      } catch (error) {
+        if (!this.#control.ending)
+          this.#failedSteps.push(this.#failed(call, messageOf(error), startedAt))
+        throw error
+      }
     })
   }
 
@@ -135,6 +139,11 @@ export class RunContext implements AgentContext {
   random = (): number => this.#value('random', Math.random)
   uuid = (): string => this.#value('uuid', randomUUID)
 
+  /** The code went on from its failed steps: they are part of the way that a replay has to take. */
+  settleFailures(): void {
+    for (const call of this.#failedSteps.splice(0)) this.#port.send({ type: 'call.recorded', call })
+  }
+
   /** Resolves when no call is in flight: an attempt ends only then, so that each call's outcome is recorded. */
   async quiet(): Promise<void> {
     while (this.#inFlight.size > 0 && !this.#control.hard.signal.aborted) {
@@ -144,25 +153,17 @@ export class RunContext implements AgentContext {
 
   async #invoke(tool: Tool<never>, input: Json, call: OpenCall, effects: Effects): Promise<Json> {
     await this.#mayAct()
-    this.#port.send({
-      type: 'tool.started',
-      call: {
-        ...call,
-        settled: null,
-        outcome: 'started',
-        result: null,
-        error_message: null,
-        duration_ms: null,
-        size: 0,
-      },
-    })
+    if (!(await this.#port.begin(started(call))))
+      throw new SessionClosed('the run takes no new calls')
     const startedAt = performance.now()
     const signal = this.#toolSignal(effects)
+    const { soft, drained, hard } = this.#control
+    let made = false
     try {
-      await this.#port.barrier()
       // A cancel that came while the start was committed: recorded as not made. A drain lets a started call go on.
-      this.#control.soft.signal.throwIfAborted()
-      this.#control.hard.signal.throwIfAborted()
+      soft.signal.throwIfAborted()
+      hard.signal.throwIfAborted()
+      made = true
       const scope = { signal, idempotencyKey: this.#key(call), toolCallId: call.tool_call_id }
       const { value, size } = checkedResult(await tool.execute(input as never, scope))
       this.#port.send({
@@ -172,12 +173,8 @@ export class RunContext implements AgentContext {
       return value
     } catch (error) {
       // Left as started: the call is made again where the run goes on, or a human is asked about it.
-      if (
-        this.#control.hard.signal.aborted ||
-        (this.#control.drained.signal.aborted && signal.aborted)
-      )
-        throw error
-      const message = this.#control.soft.signal.aborted ? 'aborted by a cancel' : messageOf(error)
+      if (hard.signal.aborted || (drained.signal.aborted && signal.aborted)) throw error
+      const message = signal.aborted || !made ? 'aborted by a cancel' : messageOf(error)
       this.#port.send({ type: 'tool.finished', call: this.#failed(call, message, startedAt) })
       throw new ToolError(call.tool, message)
     }
@@ -199,6 +196,7 @@ export class RunContext implements AgentContext {
     callId?: string,
   ) {
     this.#boundary()
+    this.settleFailures()
     this.#position += 1
     const position = this.#position
     const tool_call_id = callId ?? `${kind}_${position}`

@@ -33,7 +33,6 @@ export interface SessionCall {
 /** What a session can tell its run. */
 export type SessionMessage =
   | { type: 'call.recorded'; call: SessionCall }
-  | { type: 'tool.started'; call: SessionCall }
   | { type: 'tool.finished'; call: SessionCall }
   | {
       type: 'progress.reported'
@@ -55,6 +54,11 @@ export interface SessionPort {
    * @throws SessionClosed when the run is no longer ours
    */
   barrier(): Promise<void>
+  /**
+   * Records the start of a tool call: true once it is committed and the node may act, false when the run takes no new
+   * call (a cancel was first). @throws SessionClosed
+   */
+  begin(call: SessionCall): Promise<boolean>
   /** Progress without a record. */
   beat(): void
 }

@@ -22,6 +22,7 @@ export async function runSession(
     const output = toJson(await agent.run(context))
     await context.quiet()
     if (reportEnding(port, control)) return
+    context.settleFailures()
     if (output.size > OUTPUT_TOO_LARGE.limit)
       return port.send({ type: 'run.failed', ...OUTPUT_TOO_LARGE.failure })
     port.send({ type: 'run.completed', output: output.value, size: output.size })

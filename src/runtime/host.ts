@@ -12,8 +12,8 @@ import { durable, type DurableLogic, type RunActor, type Settled } from './durab
 import type { Lease } from './lease.ts'
 import { Ledger } from './ledger.ts'
 import type { Logger } from './log.ts'
-import type { Question, RunMessage } from './messages.ts'
-import { unknownCalls } from './resume.ts'
+import type { MessageOf, RunMessage } from './messages.ts'
+import { questionOf, unknownCalls } from './resume.ts'
 
 export interface HostOptions {
   /** The root of the node's actor system. */
@@ -193,7 +193,9 @@ export class Host {
     if (!this.#isHosted(hosted) || hosted.sessions !== mine || ledger.status !== 'resuming') return
     const unknown = unknownCalls(calls)
     if (unknown.length > 0) {
-      const waitpoints = unknown.map((call) => questionOf(ledger, call))
+      const waitpoints = unknown.map((call) =>
+        questionOf(ledger.runId, ledger.chart.context.attempt, call),
+      )
       return actor.send({ type: 'human.asked', questions: unknown.length, waitpoints })
     }
     const replayed = calls.filter((call) => call.kind === 'tool' && call.outcome !== 'started')
@@ -230,22 +232,32 @@ export class Host {
 
   #portOf(hosted: Hosted, isOpen: () => boolean): SessionPort {
     const { lease } = this.#options
+    const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
+    const committed = (
+      message: { type: 'barrier.asked' } | MessageOf<'tool.started'>,
+    ): Promise<boolean> =>
+      new Promise((resolve, reject) => {
+        if (!isOpen()) return reject(closed())
+        const settled: Settled = (refusal) => {
+          if (refusal === undefined || refusal === 'not_accepted') resolve(refusal === undefined)
+          else reject(closed())
+        }
+        hosted.actor.send({ ...message, settled })
+      })
+    const mayAct = async (): Promise<true> => {
+      while (!lease.held) await lease.whenHeld()
+      if (!isOpen()) throw closed()
+      return true
+    }
     return {
       send: (message) => {
         if (isOpen()) hosted.actor.send(message)
       },
       beat: () => {},
+      begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
       barrier: async () => {
-        do {
-          if (!isOpen()) throw new SessionClosed('the run is not ours any more')
-          await new Promise<void>((resolve, reject) => {
-            const settled: Settled = (refusal) =>
-              refusal ? reject(new SessionClosed(refusal)) : resolve()
-            hosted.actor.send({ type: 'barrier.asked', settled })
-          })
-          if (!lease.held) await lease.whenHeld()
-        } while (!lease.held)
-        if (!isOpen()) throw new SessionClosed('the run is not ours any more')
+        await committed({ type: 'barrier.asked' })
+        await mayAct()
       },
     }
   }
@@ -276,16 +288,5 @@ export class Host {
     hosted.actor.send({ type: 'actor.released' })
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()
-  }
-}
-
-function questionOf(ledger: Ledger, call: CallRow): Question {
-  return {
-    // One question per call and attempt: asking again after another crash is a new one.
-    token_id: `wp_${ledger.runId}.${ledger.chart.context.attempt}.${call.position}`,
-    kind: 'unknown_tool_call',
-    tool_call_id: call.tool_call_id,
-    tool: call.tool,
-    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded. Did it happen?`,
   }
 }

@@ -59,3 +59,4 @@ type Message<E extends RunEvent> = E extends { type: infer T }
 
 /** An event of the run chart with what the record needs beyond the decision. */
 export type RunMessage = Message<RunEvent>
+export type MessageOf<T extends RunMessage['type']> = Extract<RunMessage, { type: T }>

@@ -1,3 +1,4 @@
+import type { Question } from './messages.ts'
 import { isTerminal, type CallRow, type CheckpointType, type RunStatus } from '../store/rows.ts'
 
 const RESUMABLE_CHECKPOINTS: ReadonlySet<CheckpointType> = new Set([
@@ -36,4 +37,16 @@ export function resumeBlocker(run: ResumeFacts): string | null {
     return `its latest checkpoint is ${run.checkpoint_type}`
   if (run.unknown_calls.length > 0) return `unknown_tool_call: ${run.unknown_calls.join(', ')}`
   return null
+}
+
+/** What a human is asked about a call of unknown outcome. */
+export function questionOf(runId: string, attempt: number, call: CallRow): Question {
+  return {
+    // One question per call and attempt: asking again after another crash is a new one.
+    token_id: `wp_${runId}.${attempt}.${call.position}`,
+    kind: 'unknown_tool_call',
+    tool_call_id: call.tool_call_id,
+    tool: call.tool,
+    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded. Did it happen?`,
+  }
 }

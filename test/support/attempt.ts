@@ -1,17 +1,20 @@
 import type { Agent, AgentContext } from '../../src/agents/agent.ts'
 import { SessionControl } from '../../src/agents/control.ts'
-import type { Job, SessionMessage, SessionPort } from '../../src/agents/port.ts'
+import type { Job, SessionCall, SessionMessage, SessionPort } from '../../src/agents/port.ts'
 import { runSession } from '../../src/agents/session.ts'
 import type { CallRow } from '../../src/store/rows.ts'
+
+/** What a session tells, the start of a tool call included. */
+export type Reported = SessionMessage | { type: 'tool.started'; call: SessionCall }
 
 export type Run = (ctx: AgentContext) => Promise<unknown>
 export type Tools = Record<string, (input: unknown) => unknown>
 
 export interface Attempt {
-  readonly messages: SessionMessage[]
+  readonly messages: Reported[]
   /** The envelope that the next attempt finds: each call as it was reported last. */
   readonly envelope: CallRow[]
-  readonly end: SessionMessage | undefined
+  readonly end: Reported | undefined
 }
 
 /** Plays one attempt; `until` ends it as a crash does, at the first message that it holds for. */
@@ -19,25 +22,32 @@ export async function attempt(
   run: Run,
   tools: Tools = {},
   calls: CallRow[] = [],
-  until: (message: SessionMessage) => boolean = () => false,
+  until: (message: Reported) => boolean = () => false,
 ): Promise<Attempt> {
   const agent: Agent = {
     name: 'tested',
     tools: (name) => ({ effects: 'idempotent', execute: (input) => tools[name]?.(input) }),
     run,
   }
-  const messages: SessionMessage[] = []
+  const messages: Reported[] = []
   const control = new SessionControl()
+  const report = (message: Reported): void => {
+    if (control.hard.signal.aborted) return
+    messages.push(message)
+    if (until(message)) control.kill()
+  }
+  const barrier = async (): Promise<void> => {
+    await new Promise((resolve) => setImmediate(resolve))
+    control.hard.signal.throwIfAborted()
+  }
   const port: SessionPort = {
-    send: (message) => {
-      if (control.hard.signal.aborted) return
-      messages.push(message)
-      if (until(message)) control.kill()
+    send: report,
+    begin: async (call) => {
+      report({ type: 'tool.started', call })
+      await barrier()
+      return true
     },
-    barrier: async () => {
-      await new Promise((resolve) => setImmediate(resolve))
-      control.hard.signal.throwIfAborted()
-    },
+    barrier,
     beat: () => {},
   }
   await runSession(agent, jobOf(calls), port, control)
@@ -53,7 +63,7 @@ export const jobOf = (calls: CallRow[]): Job => ({
   calls,
 })
 
-function envelopeOf(before: CallRow[], messages: SessionMessage[]): CallRow[] {
+function envelopeOf(before: CallRow[], messages: Reported[]): CallRow[] {
   const rows = new Map(before.map((row) => [row.tool_call_id, row]))
   for (const message of messages) {
     const call =

@@ -12,37 +12,45 @@ import type { FromThread, ThreadData, ToThread } from './thread.ts'
 const data = workerData as ThreadData
 const deadline = new Float64Array(data.deadline)
 const control = new SessionControl()
-const barriers = new Map<number, { resolve: () => void; reject: (error: Error) => void }>()
+const waiting = new Map<
+  number,
+  { resolve: (accepted: boolean) => void; reject: (error: Error) => void }
+>()
 let asked = 0
 
 const post = (message: FromThread): void => parentPort?.postMessage(message)
 
-function cleared(): Promise<void> {
+/** The answer may have been on its way while the process was frozen: the deadline is checked here, at the last moment. */
+async function ask(question: (id: number) => FromThread): Promise<boolean> {
+  const accepted = await answerTo(question)
+  while (systemClock.monotonicMs() >= (deadline[0] ?? 0))
+    await answerTo((id) => ({ type: 'barrier', id }))
+  return accepted
+}
+
+function answerTo(question: (id: number) => FromThread): Promise<boolean> {
   asked += 1
   const id = asked
   return new Promise((resolve, reject) => {
-    barriers.set(id, { resolve, reject })
-    post({ type: 'barrier', id })
+    waiting.set(id, { resolve, reject })
+    post(question(id))
   })
 }
 
 const port: SessionPort = {
   send: (message: SessionMessage) => post({ type: 'send', message }),
   beat: () => post({ type: 'beat' }),
-  async barrier() {
-    // The answer may have been on its way while the process was frozen: the deadline is checked here, at the last moment.
-    do await cleared()
-    while (systemClock.monotonicMs() >= (deadline[0] ?? 0))
-  },
+  begin: (call) => ask((id) => ({ type: 'begin', id, call })),
+  barrier: async () => void (await ask((id) => ({ type: 'barrier', id }))),
 }
 
 parentPort?.on('message', (message: ToThread) => {
   if (message.type === 'cancel') return control.cancel()
   if (message.type === 'drain') return control.drain()
-  const barrier = barriers.get(message.id)
-  barriers.delete(message.id)
-  if (message.type === 'cleared') barrier?.resolve()
-  else barrier?.reject(new SessionClosed('the run is not ours any more'))
+  const answered = waiting.get(message.id)
+  waiting.delete(message.id)
+  if (message.type === 'cleared') answered?.resolve(message.accepted)
+  else answered?.reject(new SessionClosed('the run is not ours any more'))
 })
 
 const outbound = new Outbound(data.allow)

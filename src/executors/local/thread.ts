@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads'
-import type { Job, SessionMessage, SessionPort } from '../../agents/port.ts'
+import type { Job, SessionCall, SessionMessage, SessionPort } from '../../agents/port.ts'
 import type { Session } from './session.ts'
 
 /** What goes over to the thread at its start. */
@@ -12,13 +12,14 @@ export interface ThreadData {
 }
 
 export type ToThread =
-  | { type: 'cleared'; id: number }
+  | { type: 'cleared'; id: number; accepted: boolean }
   | { type: 'closed'; id: number }
   | { type: 'cancel' }
   | { type: 'drain' }
 export type FromThread =
   | { type: 'send'; message: SessionMessage }
   | { type: 'barrier'; id: number }
+  | { type: 'begin'; id: number; call: SessionCall }
   | { type: 'beat' }
 
 /** Heap of one agent's thread, in megabytes: an agent that eats memory loses its thread, not the service. */
@@ -48,9 +49,12 @@ export function startThread(
       over = isEnd(message.message)
       return port.send(message.message)
     }
-    port.barrier().then(
-      () => post({ type: 'cleared', id: message.id }),
-      () => post({ type: 'closed', id: message.id }),
+    const { id } = message
+    const asked =
+      message.type === 'begin' ? port.begin(message.call) : port.barrier().then(() => true)
+    asked.then(
+      (accepted) => post({ type: 'cleared', id, accepted }),
+      () => post({ type: 'closed', id }),
     )
   })
   const lose = (reason: string): void => {
