@@ -132,6 +132,8 @@ export const runSetup = setup({
     belongsInLine: ({ context }) => !context.delayed && !context.holds_lane,
     isFirstAttempt: ({ context }) => context.holds_lane && context.attempt === 0,
     holdsLane: ({ context }) => context.holds_lane,
+    hasTool: ({ context }) => context.tools > 0,
+    hasChild: ({ context }) => context.children > 0,
     isLastTool: ({ context }) => context.tools <= 1,
     isLastChild: ({ context }) => context.children <= 1,
     isLastAnswer: ({ context }) => context.questions <= 1,

@@ -180,8 +180,11 @@ export const runMachine = runSetup.createMachine({
           on: {
             // A second cancel is noted and changes nothing.
             'cancel.requested': { actions: 'noteCancel' },
-            'tool.finished': { actions: ['leaveTool', 'progress', 'noteCall'] },
-            'child.reported': { actions: ['leaveChild', 'progress', 'noteCall'] },
+            'tool.finished': { guard: 'hasTool', actions: ['leaveTool', 'progress', 'noteCall'] },
+            'child.reported': {
+              guard: 'hasChild',
+              actions: ['leaveChild', 'progress', 'noteCall'],
+            },
             'call.recorded': { actions: ['progress', 'noteCall'] },
             'session.exited': {
               target: '#run.terminal.cancelled',

@@ -2,7 +2,7 @@ import { type Context, Hono } from 'hono'
 import { z } from 'zod'
 import type { Json } from '../json.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
-import { findRun } from '../store/runs.ts'
+import { findCommand, findRun } from '../store/runs.ts'
 import { callerOf } from './auth.ts'
 import { readBody, readQuery } from './body.ts'
 import { toRun } from './run-view.ts'
@@ -64,7 +64,8 @@ async function answer(
 ): Promise<Response> {
   if (waitMs !== undefined) await waitForRun(service, c, waitMs, (row) => isTerminal(row.status))
   const run = await findRun(service.reads, command.run_id)
-  const { command_id, kind, status, outcome } = command
+  const { command_id, kind, status, outcome } =
+    (await findCommand(service.reads, command.command_id)) ?? command
   return c.json(
     { command: { command_id, kind, status, outcome }, run: run ? toRun(run) : null },
     202,

@@ -32,7 +32,7 @@ const BYTES_MAX = 8_000_000
 /** Creates and commands that wait at most; beyond it callers are told to come back. */
 const WAITING_MAX = 20_000
 /** How long a caller waits for its write while the database is away, in milliseconds. */
-const CALLER_PATIENCE_MS = 10_000
+const CALLER_PATIENCE_MS = 3_000
 /** A failure that is over sooner is a hiccup that callers only feel as a delay; a longer one is an outage. */
 const OUTAGE_AFTER_MS = 1_000
 /** A commit that takes longer counts as lost; its outcome is found out on a new connection. */

@@ -96,6 +96,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
 
   noteResumed(draft, message) {
     if (message.type !== 'session.ready') return
+    draft.fields.detail = null
     draft.event('run_resumed', USER, {
       checkpoint_id: draft.fields.checkpoint_id,
       attempt: draft.chart.context.attempt,

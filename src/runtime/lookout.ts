@@ -93,7 +93,8 @@ export class Lookout {
     await committer.settled()
     for (const row of rows) {
       if (row.owner_epoch !== lease.epoch || host.has(row.run_id)) continue
-      if (row.line_events.at(-1) === 'run.claimed') host.start(row)
+      // The adopter marks what it takes over: such an attempt is lost, a claimed one has yet to start.
+      if (row.line_events.at(-1) === 'run.claimed' && row.record_id === null) host.start(row)
       else host.adopt(row, 'session_lost')
     }
     this.mustResync = false

@@ -193,7 +193,7 @@ begin
       order by r.priority desc, r.lane_position limit greatest(room.free, 0)) as c
     order by c.priority desc, c.lane_position limit wanted
   ), taken as (
-    update runlane.agent_runs r set owner_epoch = claimer, version = r.version + 1,
+    update runlane.agent_runs r set owner_epoch = claimer, version = r.version + 1, record_id = null,
       status = case when r.attempt = 0 then 'running' else 'resuming' end,
       attempt = r.attempt + case when (r.chart -> 'context' -> 'handed_over')::boolean then 0 else 1 end,
       line_events = r.line_events || 'run.claimed'::text, last_sequence = r.last_sequence + 2,
@@ -227,7 +227,7 @@ begin
     where r.owner_epoch is not null and n.status in ('dead', 'stopped') limit wanted
   ), taken as (
     update runlane.agent_runs r set owner_epoch = adopter, version = r.version + 1, last_sequence = r.last_sequence + 1,
-      last_heartbeat_at = at
+      last_heartbeat_at = at, record_id = 'adopted'
     from orphaned o where r.run_id = o.run_id
     returning r.run_id, r.last_sequence, o.owner_epoch as lost_epoch
   ), told as (
