@@ -55,7 +55,7 @@ export const expectProblem = (
   })
 }
 
-export const tool = (name: string, more: Record<string, unknown> = {}) => ({ tool: name, ...more })
+const tool = (name: string, more: Record<string, unknown> = {}) => ({ tool: name, ...more })
 
 /** A run of the scripted agent, `more` being further fields of the body. */
 export const scripted = (steps: readonly unknown[], more: Record<string, unknown> = {}) => ({

@@ -9,7 +9,7 @@ test('a failed step that the code goes on from is recorded, and fails again in a
         made += 1
         throw new Error('no luck')
       })
-      .catch((error: Error) => error.message)
+      .catch((error: unknown) => String(error))
     return { first, second: await ctx.step('second', () => 2) }
   }
 
@@ -17,7 +17,10 @@ test('a failed step that the code goes on from is recorded, and fails again in a
   const after = await attempt(run, {}, before.envelope)
 
   expect(made).toBe(1)
-  expect(after.end).toMatchObject({ type: 'run.completed', output: { first: 'no luck', second: 2 } })
+  expect(after.end).toMatchObject({
+    type: 'run.completed',
+    output: { first: expect.stringContaining('no luck') as string, second: 2 },
+  })
 })
 
 test('a failed step that ends the run is left open: a resume makes it again', async () => {
