@@ -5,10 +5,15 @@
  * 2. Latency: single POSTs on an open loop (arrivals do not wait for answers), to the first step and to completion,
  *    both as a client sees them on one event stream.
  *
+ * 3. The same three-step work done by a peer, graphile-worker, on the same server.
+ *
  * BENCH_RUNS (default 20000), BENCH_RATE per second (100), BENCH_SECONDS (60).
  */
+import { execFile } from 'node:child_process'
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import postgres from 'postgres'
 import { createDatabase, startPostgres } from '../support/postgres.ts'
 import { type Service, startService } from '../support/service.ts'
@@ -17,6 +22,7 @@ import { cpuSeconds, databaseWork, percentile } from './measure.ts'
 const RUNS = Number(process.env['BENCH_RUNS'] ?? 20_000)
 const RATE = Number(process.env['BENCH_RATE'] ?? 100)
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 60)
+const PEER = fileURLToPath(new URL('./peer.ts', import.meta.url))
 const BATCH = 500
 const POSTERS = 2
 
@@ -39,6 +45,7 @@ try {
   await throughput(service, Math.min(2000, RUNS), 'warm-up')
   await throughput(service, RUNS, 'throughput')
   if (SECONDS > 0) await openLoop(service)
+  await peer(RUNS)
 } finally {
   await service.stop()
   await sql.end()
@@ -143,6 +150,27 @@ async function openLoop(target: Service): Promise<void> {
     seconds: SECONDS,
     create_to_first_step: spread(samples.firstStep),
     create_to_completed: spread(samples.completed),
+  })
+}
+
+async function peer(runs: number): Promise<void> {
+  const { url: peerUrl } = await createDatabase(server.url)
+  const before = cpuSeconds(server.pid ?? 0)
+  const { stdout } = await promisify(execFile)(process.execPath, [PEER, peerUrl, String(runs)])
+  const { seconds, cpu_us } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as {
+    seconds: number
+    cpu_us: number
+  }
+  print('peer graphile-worker', {
+    runs,
+    seconds: Number(seconds.toFixed(2)),
+    runs_per_second: Math.round(runs / seconds),
+    per_run: {
+      cpu_us: {
+        node: cpu_us,
+        postgres: Math.round(((cpuSeconds(server.pid ?? 0) - before) * 1e6) / runs),
+      },
+    },
   })
 }
 
