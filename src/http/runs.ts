@@ -152,6 +152,11 @@ async function checkedRequest(
     ...one,
     path: path + one.path,
   }))
+  if (body.lane_policy !== 'enqueue' && (body.run_at ?? null) !== null)
+    problems.push({
+      path: `${path}lane_policy`,
+      message: 'must be enqueue with a run_at: the lane is judged when the run is due',
+    })
   if (body.surface === 'child')
     problems.push({ path: `${path}surface`, message: 'child runs are made by delegation' })
   const conversation_id = body.conversation_id ?? newConversationId()

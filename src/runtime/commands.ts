@@ -1,7 +1,7 @@
 import type { RunMachine } from '../../machines/run.ts'
 import { Refusal, type RefusalCode } from '../errors.ts'
 import { newCommandId, newRecordId } from '../ids.ts'
-import type { Json } from '../json.ts'
+import { hashJson, type Json } from '../json.ts'
 import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../store/rows.ts'
 import { restoreChart } from './codec.ts'
 import type { Committer } from './committer.ts'
@@ -150,7 +150,7 @@ export class Commands {
     const call = (await this.#options.loadCalls(runId)).find(
       (one) => one.tool_call_id === chosen.tool_call_id,
     )
-    return this.#submit(run, caller, {
+    const command = await this.#submit(run, caller, {
       kind: 'respond',
       payload: {
         token_id: chosen.token_id,
@@ -158,9 +158,18 @@ export class Commands {
         call:
           chosen.kind === 'unknown_tool_call' && call ? (nameOf(call) as unknown as Json) : null,
       },
-      // Two answers to one question: the first one written counts, the other is a repetition of it.
+      // Of two answers to one question the first one written counts.
       commandId: `cmd_${chosen.token_id}`,
     })
+    if (hashJson(command.payload['resolution']) === hashJson(resolution)) return command
+    return this.#refuse(
+      run,
+      caller,
+      'respond',
+      undefined,
+      'not_waiting',
+      'somebody else has answered this question',
+    )
   }
 
   async #find(runId: string): Promise<HostedRow> {
@@ -201,6 +210,7 @@ export class Commands {
     const written = await findCommand(command_id)
     return (
       written ?? {
+        payload: command.payload,
         command_id,
         run_id: run.run_id,
         kind: command.kind,

@@ -2,7 +2,7 @@ import { RUN_MACHINE_VERSION, type RunMachine } from '../../machines/run.ts'
 import { Refusal } from '../errors.ts'
 import { newCommandId, newRecordId, newRunId } from '../ids.ts'
 import type { Json } from '../json.ts'
-import type { CreateGroup, RunDraft } from '../store/flush.ts'
+import type { CreateGroup, KeyDraft, RunDraft } from '../store/flush.ts'
 import type { EncodedChart, RunOptions } from '../store/rows.ts'
 import { encodeChart, newChart } from './codec.ts'
 import type { Committer } from './committer.ts'
@@ -72,7 +72,10 @@ export class Creator {
       }
       if (answer.refused !== 'coalesce') throw refusalOf(answer)
       const [request] = requests
-      if (request && (await this.#mailroom.replaceInput(answer.run_id, request.input))) {
+      if (
+        request &&
+        (await this.#mailroom.replaceInput(answer.run_id, request.input, keyOf(request)))
+      ) {
         return { run_ids: [answer.run_id], existing: true, replayed: false }
       }
     }
@@ -115,6 +118,12 @@ export class Creator {
     this.#charts.set(key, chart)
     return chart
   }
+}
+
+function keyOf({ created_by, idempotency_key, options }: RunRequest): KeyDraft | null {
+  return idempotency_key === null
+    ? null
+    : { created_by, idempotency_key, request_hash: options.request_hash ?? '' }
 }
 
 function refusalOf(answer: { refused: string; run_id: string }): Refusal {

@@ -81,6 +81,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   noteInput(draft, message) {
     if (message.type !== 'input.replaced') return
     draft.input(message.input)
+    if (message.key) draft.key(message.key)
     draft.event('run_input_replaced', USER, {})
   },
 

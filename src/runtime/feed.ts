@@ -15,6 +15,8 @@ const RING_MAX = 10_000
 /** Characters of text that these may hold together: events can be as long as what agents say. */
 const RING_TEXT_MAX = 32_000_000
 const PAGE = 500
+/** Characters of text that one page from the database should hold. */
+const PAGE_TEXT_MAX = 2_000_000
 /** Live events that one reader is given at once: what it holds on to while it is slow, though the ring has moved on. */
 const LIVE_PAGE = 100
 /** With readers and no hint: how often the log is looked at, in milliseconds. */
@@ -130,11 +132,13 @@ export class Feed {
 
   async *#replay(scope: EventScope, afterId: number, ended: AbortSignal) {
     let cursor = afterId
+    let size = LIVE_PAGE
     while (!ended.aborted) {
       // All that is committed up to this id is visible to the query that follows.
       const tail = this.#tail
-      const events = await this.#options.readEvents(scope, cursor, PAGE)
-      const whole = events.length < PAGE
+      const events = await this.#options.readEvents(scope, cursor, size)
+      const whole = events.length < size
+      size = nextPageSize(size, events)
       cursor = Math.max(events.at(-1)?.id ?? cursor, whole ? tail : cursor)
       yield { events, cursor }
       if (whole && cursor >= this.#oldest()) return
@@ -258,6 +262,12 @@ export class Feed {
     this.#wakeReaders.clear()
     for (const wake of waiting) wake()
   }
+}
+
+/** Pages grow while they hold little text: what a reader costs is bounded by characters, not by events. */
+function nextPageSize(size: number, events: RunEventRow[]): number {
+  const text = events.reduce((sum, event) => sum + textOf(event), 0)
+  return text > PAGE_TEXT_MAX ? Math.max(4, size >> 2) : Math.min(PAGE, size * 2)
 }
 
 /** Only what agents say is long; the other payloads are a few fields. */

@@ -114,6 +114,7 @@ export class Ledger extends RecordDraft {
       results: draft.results,
       forgotten: draft.forgotten,
       payload: draft.payload,
+      keys: draft.keys,
       journals: draft.journals,
       waitpoints: draft.waitpoints,
       outcomes: draft.outcomes,

@@ -1,5 +1,6 @@
 import type { RunMachine } from '../../machines/run.ts'
 import type { Json } from '../json.ts'
+import type { KeyDraft } from '../store/flush.ts'
 import type { HostedRow, InboxRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
 import type { Host } from './host.ts'
@@ -49,11 +50,11 @@ export class Mailroom {
   }
 
   /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
-  async replaceInput(runId: string, input: Json): Promise<boolean> {
+  async replaceInput(runId: string, input: Json, key: KeyDraft | null): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const row = await this.#options.loadRun(runId)
       if (row?.status !== 'waiting_on_lane') return false
-      if (await this.#decide(row, [{ type: 'input.replaced', input }])) return true
+      if (await this.#decide(row, [{ type: 'input.replaced', input, key }])) return true
     }
     return false
   }

@@ -1,6 +1,7 @@
 import type { RunEvent } from '../../machines/run-setup.ts'
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
+import type { KeyDraft } from '../store/flush.ts'
 
 /** A question that parks a run. */
 export interface Question {
@@ -40,7 +41,7 @@ interface Payloads {
     resolution: Resolution
     call: UnknownCall | null
   }
-  'input.replaced': { input: Json }
+  'input.replaced': { input: Json; key: KeyDraft | null }
   'run.completed': { output: Json; size: number }
   'run.failed': { code: string; message: string }
   'cancel.requested': { by: string; reason: string | null }

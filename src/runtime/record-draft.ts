@@ -1,6 +1,6 @@
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { CallDraft, EventDraft, WaitpointDraft } from '../store/flush.ts'
+import type { CallDraft, EventDraft, KeyDraft, WaitpointDraft } from '../store/flush.ts'
 import type { CheckpointType, HostedRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
 
@@ -23,6 +23,7 @@ export interface Draft {
   results: CallDraft[]
   forgotten: { run_id: string; tool_call_id: string }[]
   payload: { run_id: string; output?: Json; input?: Json } | null
+  keys: (KeyDraft & { run_id: string })[]
   journals: { journal_key: string; content: Json; run_id: string }[]
   waitpoints: WaitpointDraft[]
   outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
@@ -108,6 +109,10 @@ export class RecordDraft {
     draft.payload = { ...draft.payload, run_id: this.runId, input }
   }
 
+  key(key: KeyDraft): void {
+    this.open().keys.push({ run_id: this.runId, ...key })
+  }
+
   journal(content: Json): void {
     const journal_key = this.row.parent_run_id === null ? this.row.conversation_id : this.runId
     this.open().journals.push({ journal_key, content, run_id: this.runId })
@@ -124,6 +129,7 @@ export class RecordDraft {
       results: [],
       forgotten: [],
       payload: null,
+      keys: [],
       journals: [],
       waitpoints: [],
       outcomes: [],

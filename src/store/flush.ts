@@ -124,6 +124,13 @@ export interface AuditDraft {
   request_id: string | null
 }
 
+/** The Idempotency-Key of a request that replaced the input of a waiting run. */
+export interface KeyDraft {
+  created_by: string
+  idempotency_key: string
+  request_hash: string
+}
+
 /** One decision, or several of the same run that were made before the committer took them: all or nothing. */
 export interface RunRecord {
   change: RowChange
@@ -131,6 +138,7 @@ export interface RunRecord {
   results: CallDraft[]
   forgotten: { run_id: string; tool_call_id: string }[]
   payload: { run_id: string; output?: Json; input?: Json } | null
+  keys: (KeyDraft & { run_id: string })[]
   journals: { journal_key: string; content: Json; run_id: string }[]
   waitpoints: WaitpointDraft[]
   outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
@@ -207,6 +215,10 @@ export function flushText(flush: Flush): string {
   put(
     'payloads',
     records.flatMap((record) => record.payload ?? []),
+  )
+  put(
+    'keys',
+    records.flatMap((record) => record.keys),
   )
   put(
     'journals',

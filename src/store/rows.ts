@@ -157,6 +157,7 @@ export interface CommandRow {
   command_id: string
   run_id: string
   kind: string
+  payload: Record<string, Json>
   status: 'pending' | 'applied' | 'refused'
   outcome: string | null
 }

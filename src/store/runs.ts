@@ -107,7 +107,7 @@ export async function listWaitpoints(sql: Sql, runId: string): Promise<Waitpoint
 
 export async function findCommand(sql: Sql, commandId: string): Promise<CommandRow | undefined> {
   const [row] = await sql<CommandRow[]>`
-    select command_id, run_id, kind, status, outcome from runlane.run_commands where command_id = ${commandId}`
+    select command_id, run_id, kind, payload, status, outcome from runlane.run_commands where command_id = ${commandId}`
   return row
 }
 

@@ -137,6 +137,13 @@ create table runlane.queues (
   paused_reason text
 );
 
+create table runlane.replacement_keys (
+  created_by text not null,
+  idempotency_key text not null,
+  run_id text not null,
+  request_hash text not null
+);
+
 create table runlane.run_commands (
   command_id text not null,
   run_id text not null,
@@ -213,6 +220,8 @@ alter table runlane.nodes add constraint nodes_status_known CHECK ((status = ANY
 alter table runlane.queues add constraint queues_concurrency_positive CHECK ((concurrency > 0));
 
 alter table runlane.queues add constraint queues_pkey PRIMARY KEY (name);
+
+alter table runlane.replacement_keys add constraint replacement_keys_pkey PRIMARY KEY (created_by, idempotency_key);
 
 alter table runlane.run_commands add constraint run_commands_pkey PRIMARY KEY (command_id);
 

@@ -115,6 +115,23 @@ test('twenty batches at once with one key are one batch, in its order', async ()
   expect(await runsOf(conversation_id)).toHaveLength(10)
 })
 
+test('a key whose post replaced the input of a waiting run is remembered as well', async () => {
+  const lane_key = 'coalesced'
+  const holder = await createRun(scripted([{ think: 60_000 }], { lane_key }))
+  const waiting = await createRun(scripted([], { lane_key }))
+  const body = scripted([{ return: 'replaced' }], { lane_key, lane_policy: 'coalesce' })
+  const first = await post('/runs', body, keyed('coalesced'))
+  expect(first.body.run_id).toBe(waiting.run_id)
+  await post(`/runs/${holder.run_id}/cancel`)
+  await waitForRun(waiting.run_id)
+
+  const again = await post('/runs', body, keyed('coalesced'))
+
+  expect(again.status).toBe(200)
+  expect(again.headers.get('idempotent-replayed')).toBe('true')
+  expect(again.body.run_id).toBe(waiting.run_id)
+})
+
 test('a key is remembered over a crash of the service', async () => {
   const local = await startService()
   const before = api(local)

@@ -55,8 +55,6 @@ export const expectProblem = (
   })
 }
 
-const tool = (name: string, more: Record<string, unknown> = {}) => ({ tool: name, ...more })
-
 /** A run of the scripted agent, `more` being further fields of the body. */
 export const scripted = (steps: readonly unknown[], more: Record<string, unknown> = {}) => ({
   agent: 'scripted',

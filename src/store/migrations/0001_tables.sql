@@ -111,6 +111,15 @@ create index agent_runs_parent on runlane.agent_runs (parent_run_id) where paren
 create unique index agent_runs_idempotency on runlane.agent_runs (created_by, idempotency_key)
   where idempotency_key is not null;
 
+-- Keys of requests that made no run but replaced the input of a waiting one; a run keeps the key that made it itself.
+create table runlane.replacement_keys (
+  created_by text not null,
+  idempotency_key text not null,
+  run_id text collate "C" not null,
+  request_hash text not null,
+  primary key (created_by, idempotency_key)
+);
+
 create table runlane.agent_run_payloads (
   run_id text collate "C" primary key,
   input jsonb,

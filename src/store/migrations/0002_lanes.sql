@@ -61,7 +61,10 @@ begin
     if member ->> 'idempotency_key' is not null then
       select r.run_id, p.options ->> 'request_hash' as request_hash into known
       from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
-      where r.created_by = member ->> 'created_by' and r.idempotency_key = member ->> 'idempotency_key';
+      where r.created_by = member ->> 'created_by' and r.idempotency_key = member ->> 'idempotency_key'
+      union all
+      select k.run_id, k.request_hash from runlane.replacement_keys k
+      where k.created_by = member ->> 'created_by' and k.idempotency_key = member ->> 'idempotency_key';
       if known.run_id is not null then
         if known.request_hash is distinct from member -> 'options' ->> 'request_hash' then
           raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'idempotency_conflict',

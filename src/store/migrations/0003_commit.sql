@@ -94,6 +94,13 @@ begin
     from jsonb_to_recordset(flush -> 'payloads') as x (run_id text, output jsonb, input jsonb)
     where p.run_id = x.run_id and (whole or x.run_id = any (accepted));
   end if;
+  if flush ? 'keys' then
+    insert into runlane.replacement_keys (created_by, idempotency_key, run_id, request_hash)
+    select x.created_by, x.idempotency_key, x.run_id, x.request_hash
+    from jsonb_to_recordset(flush -> 'keys') as x (created_by text, idempotency_key text, run_id text, request_hash text)
+    where whole or x.run_id = any (accepted)
+    on conflict do nothing;
+  end if;
   if flush ? 'journals' then
     -- Several updates of one journal may share a flush (two steps of a run, two runs of a conversation): the later wins.
     insert into runlane.agent_run_journals as j (journal_key, content, run_id, updated_at)
