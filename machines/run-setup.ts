@@ -79,7 +79,7 @@ export const RUN_FACTS = [
   'noteLost',
   'noteOutcome',
 ] as const
-export const RUN_EFFECTS = ['startSession', 'cancelSession', 'closeSession', 'killSession'] as const
+export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as const
 
 export type RunFact = (typeof RUN_FACTS)[number]
 export type RunEffect = (typeof RUN_EFFECTS)[number]

@@ -73,13 +73,13 @@ export const runMachine = runSetup.createMachine({
       description: 'The lane is held and an executor session is attached.',
       initial: 'running',
       on: {
-        'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'closeSession'] },
-        'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'closeSession'] },
+        'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'endSession'] },
+        'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'endSession'] },
         'cancel.requested': {
           target: '.cancel_requested',
           actions: ['noteCancel', 'cancelSession'],
         },
-        'attempt.handed_over': { target: 'queued', actions: ['handOver', 'closeSession'] },
+        'attempt.handed_over': { target: 'queued', actions: ['handOver', 'endSession'] },
         'attempt.lost': [
           {
             guard: { type: 'isCrashLoop', params: ({ event }) => event },
@@ -90,17 +90,17 @@ export const runMachine = runSetup.createMachine({
               'noteLost',
               'noteQuestions',
               'leaveLaneUnlessHeld',
-              'killSession',
+              'endSession',
             ],
           },
           {
             guard: { type: 'isAutomatic', params: ({ event }) => event },
             target: '.resuming',
-            actions: ['countLoss', 'openNextAttempt', 'noteLost', 'killSession', 'startSession'],
+            actions: ['countLoss', 'openNextAttempt', 'noteLost', 'endSession', 'startSession'],
           },
           {
             target: 'terminal.timed_out',
-            actions: ['countLoss', 'noteLost', 'noteOutcome', 'killSession'],
+            actions: ['countLoss', 'noteLost', 'noteOutcome', 'endSession'],
           },
         ],
       },
@@ -117,7 +117,7 @@ export const runMachine = runSetup.createMachine({
                 { type: 'ask', params: ({ event }) => event },
                 'noteQuestions',
                 'leaveLaneUnlessHeld',
-                'closeSession',
+                'endSession',
               ],
             },
           },
@@ -136,7 +136,7 @@ export const runMachine = runSetup.createMachine({
                 { type: 'ask', params: ({ event }) => event },
                 'noteQuestions',
                 'leaveLaneUnlessHeld',
-                'closeSession',
+                'endSession',
               ],
             },
           },
@@ -188,28 +188,28 @@ export const runMachine = runSetup.createMachine({
             'call.recorded': { actions: ['progress', 'noteCall'] },
             'session.exited': {
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'closeSession'],
+              actions: ['noteOutcome', 'endSession'],
             },
             // Returning or throwing is a boundary as well: the cancel was first.
             'run.completed': {
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'closeSession'],
+              actions: ['noteOutcome', 'endSession'],
             },
             'run.failed': {
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'closeSession'],
+              actions: ['noteOutcome', 'endSession'],
             },
             'cancel.expired': {
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'killSession'],
+              actions: ['noteOutcome', 'endSession'],
             },
             'attempt.handed_over': {
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'killSession'],
+              actions: ['noteOutcome', 'endSession'],
             },
             'attempt.lost': {
               target: '#run.terminal.cancelled',
-              actions: ['noteLost', 'noteOutcome', 'killSession'],
+              actions: ['noteLost', 'noteOutcome', 'endSession'],
             },
           },
         },

@@ -21,7 +21,7 @@ export function jsonProblems(value: unknown, root = ''): FieldError[] {
 
 function visit(value: unknown, path: string, depth: number, problems: FieldError[]): void {
   if (problems.length >= 20) return
-  if (depth > JSON_DEPTH_MAX) {
+  if (depth >= JSON_DEPTH_MAX && typeof value === 'object' && value !== null) {
     problems.push({ path, message: `is nested deeper than ${JSON_DEPTH_MAX} levels` })
     return
   }

@@ -7,12 +7,12 @@ import { createRegistry } from './agents/registry.ts'
 import { Outbound } from './agents/outbound.ts'
 import { systemClock } from './clock.ts'
 import { type Config, ConfigError, parseConfig } from './config.ts'
-import { StartError } from './errors.ts'
+import { messageOf, StartError } from './errors.ts'
 import { createApp } from './http/app.ts'
 import { authenticator, ownAdminToken } from './http/tokens.ts'
 import { jsonLogger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
-import { type DatabaseTarget, openDatabase } from './store/database.ts'
+import { type DatabaseTarget, isConnectionError, openDatabase } from './store/database.ts'
 import { startEmbedded } from './store/embedded.ts'
 import { migrate } from './store/migrate.ts'
 import { welcome } from './welcome.ts'
@@ -34,7 +34,10 @@ async function start(config: Config): Promise<void> {
     notifies: true,
   }
   const database = openDatabase(target)
-  await migrate(database.reads)
+  await migrate(database.reads).catch((error: unknown) => {
+    if (!isConnectionError(error) || embedded) throw error
+    throw new StartError(`DATABASE_URL: the database does not answer: ${messageOf(error)}`)
+  })
   const token = config.adminToken ?? (await ownAdminToken(database.reads, config.dataDir))
   const outbound = new Outbound(config.webhookAllow)
   const agents = createRegistry(outbound)
@@ -101,7 +104,9 @@ function listen(fetch: Parameters<typeof serve>[0]['fetch'], config: Config): Pr
 }
 
 function inUse(error: Error, { host, port }: Config): StartError | undefined {
-  if (!('code' in error) || error.code !== 'EADDRINUSE') return undefined
+  if (!('code' in error)) return undefined
+  if (error.code !== 'EADDRINUSE')
+    return new StartError(`HOST ${host}, PORT ${port}: ${error.message}`)
   return new StartError(`port ${port} of ${host} is in use: another PORT, or PORT=0 for a free one`)
 }
 

@@ -16,7 +16,7 @@ export function welcome(facts: {
     input: {
       steps: [
         { say: 'Looking that up…', chunks: 4, ms: 800 },
-        { tool: 'search', ms: 3000, result: 'found' },
+        { tool: 'search', ms: 3000, effects: 'idempotent', result: 'found' },
         { say: 'Done.' },
       ],
     },

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { clip } from '../clip.ts'
 import { messageOf, SessionClosed } from '../errors.ts'
 import { hashJson, type Json } from '../json.ts'
 import type { CallKind, CallRow, Effects } from '../store/rows.ts'
@@ -13,7 +14,7 @@ import {
 } from './agent.ts'
 import { type OpenCall, started } from './calls.ts'
 import type { SessionControl } from './control.ts'
-import type { Job, SessionCall, SessionPort } from './port.ts'
+import { type Job, SAYING_LENGTH_MAX, type SessionCall, type SessionPort } from './port.ts'
 import { Replay } from './replay.ts'
 import { saidBefore, splitText } from './speech.ts'
 import { checkedResult } from './values.ts'
@@ -102,7 +103,7 @@ export class RunContext implements AgentContext {
       } as const
       this.#port.send({
         type: 'progress.reported',
-        saying: text,
+        saying: clip(text, SAYING_LENGTH_MAX),
         delta: {
           text: chunks[said] ?? '',
           call: { ...partial, error_message: null, duration_ms: null, size: 16 },

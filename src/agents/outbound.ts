@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { Agent, request } from 'undici'
-import type { Json } from '../json.ts'
+import { type Json, jsonProblems } from '../json.ts'
 
 /** Addresses that are inside somebody's network: refused unless allowed by name, address or CIDR. */
 const PRIVATE_RANGES = [
@@ -91,7 +91,10 @@ export class Outbound {
     if (response.statusCode > 299) throw new Error(`${url} answered ${response.statusCode}`)
     if (text === '') return null
     try {
-      return JSON.parse(text) as Json
+      const answer = JSON.parse(text) as Json
+      const [problem] = jsonProblems(answer, 'its answer')
+      if (problem) throw new Error(`${problem.path} ${problem.message}`)
+      return answer
     } catch (cause) {
       throw new Error(`${url} answered ${response.statusCode} with something that is not JSON`, {
         cause,

@@ -12,6 +12,9 @@ export interface Job {
   calls: CallRow[]
 }
 
+/** Longest text that the saying line of a run keeps; the whole text is in its `message` event. */
+export const SAYING_LENGTH_MAX = 200
+
 /** A call of the agent as its session reports it. */
 export interface SessionCall {
   tool_call_id: string

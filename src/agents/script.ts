@@ -43,6 +43,9 @@ const KINDS = {
   return: z.strictObject({ return: json }),
 } as const
 
+/** What the ids look like that calls get by themselves. */
+const OWN_CALL_ID = /^(tool|step|value|say|journal)_\d+$/
+
 /** Part of the contract, but not of this version. */
 const COMING = ['model', 'delegate', 'delegate_all', 'ask', 'waitpoint', 'wait']
 
@@ -134,6 +137,12 @@ function callProblems(
     if (refused) problems.push({ path: `${path}.http`, message: refused })
   }
   if ('call_id' in item && typeof item.call_id === 'string') {
+    if (OWN_CALL_ID.test(item.call_id)) {
+      problems.push({
+        path: `${path}.call_id`,
+        message: 'has the form of an automatic id: choose another',
+      })
+    }
     if (callIds.has(item.call_id))
       problems.push({ path: `${path}.call_id`, message: 'is used by an earlier step' })
     callIds.add(item.call_id)

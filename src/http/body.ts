@@ -58,7 +58,7 @@ async function readText(request: Request, limitBytes: number): Promise<string> {
 
 /** @throws Refusal validation_error */
 export function readQuery<S extends z.ZodObject>(c: Context, schema: S): z.output<S> {
-  const values: Record<string, string> = {}
+  const values = Object.create(null) as Record<string, string>
   for (const [name, all] of Object.entries(c.req.queries())) {
     if (all.length > 1) throw invalid([{ path: name, message: 'is given more than once' }])
     const [value = ''] = all

@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { Refusal, type RefusalCode } from '../errors.ts'
-import { isConnectionError } from '../store/database.ts'
+import { isConnectionError, isTransientError } from '../store/database.ts'
 
 /** The one table from what was refused to its status. */
 const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
@@ -45,6 +45,8 @@ export function problem(c: Context, refusal: Refusal): Response {
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' }
   if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
   if (status === 503) headers['retry-after'] = '1'
+  // The rest of the body is not read: this connection cannot be used again.
+  if (status === 413) headers['connection'] = 'close'
   const body = {
     // First, so that they can't take the place of a member of the standard.
     ...refusal.details,
@@ -63,7 +65,7 @@ export function problemOf(error: unknown): Refusal | undefined {
   if (error instanceof Refusal) return error
   if (error instanceof HTTPException && error.status === 400)
     return new Refusal('bad_request', error.message)
-  if (isConnectionError(error)) {
+  if (isConnectionError(error) || isTransientError(error)) {
     return new Refusal('database_unavailable', 'the database is away', {}, error)
   }
   return undefined

@@ -5,7 +5,7 @@ import { hashJson } from '../json.ts'
 import type { RunRequest } from '../runtime/create.ts'
 import { listCheckpoints, logBounds, readRunEvents } from '../store/events.ts'
 import { isTerminal, STATUSES } from '../store/rows.ts'
-import { findRuns, knownQueues, listRuns, loadCalls } from '../store/runs.ts'
+import { findRun, findRuns, knownQueues, listRuns, loadCalls } from '../store/runs.ts'
 import { callerOf } from './auth.ts'
 import { invalid, readBody, readQuery } from './body.ts'
 import { instant, lastSequenceQuery, pageQuery, visibilityQuery } from './queries.ts'
@@ -16,6 +16,10 @@ import { existing } from './run-of-path.ts'
 import { waitForRun, waitQuery } from './wait.ts'
 import { newConversationId } from '../ids.ts'
 
+const flag = z
+  .enum(['true', 'false'])
+  .transform((text) => text === 'true')
+  .optional()
 const listQuery = z.strictObject({
   ...pageQuery.shape,
   cursor: z
@@ -31,6 +35,8 @@ const listQuery = z.strictObject({
   conversation_id: z.string().max(255).optional(),
   queue: z.string().max(255).optional(),
   lane_key: z.string().max(255).optional(),
+  stuck: flag,
+  orphan: flag,
   q: z.string().min(1).max(255).optional(),
   since: instant.optional(),
 })
@@ -38,6 +44,7 @@ const eventsQuery = z.strictObject({
   after_sequence: lastSequenceQuery.default(0),
   visibility: visibilityQuery,
   limit: pageQuery.shape.limit,
+  cursor: pageQuery.shape.cursor,
 })
 const oneQuery = z.strictObject({ wait: waitQuery })
 
@@ -50,7 +57,7 @@ export function runRoutes(service: Service): Hono {
     const body = await readBody(c, runBody, bodyLimitBytes)
     const request = await checkedRequest(service, c, body, '')
     const created = await node.creator.create([keyed(c, request, body, '')])
-    const [run] = await findRuns(reads, created.run_ids)
+    const run = await findRun(reads, created.run_ids[0] ?? '')
     if (!run) throw new Refusal('not_found', 'the run is gone')
     if (created.replayed) c.header('Idempotent-Replayed', 'true')
     c.header('Location', `/runs/${run.run_id}`)
@@ -82,7 +89,8 @@ export function runRoutes(service: Service): Hono {
     const query = readQuery(c, listQuery)
     // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
     const { last: cursor } = await logBounds(reads)
-    const rows = await listRuns(reads, query)
+    // Nothing in this version finds a run stuck or orphaned, so none is.
+    const rows = query.stuck || query.orphan ? [] : await listRuns(reads, query)
     const next_cursor = rows.length === query.limit ? (rows.at(-1)?.run_id ?? null) : null
     return c.json({ runs: rows.map(toRun), next_cursor, cursor })
   })
@@ -94,11 +102,11 @@ export function runRoutes(service: Service): Hono {
   })
 
   app.get('/runs/:run_id/events', async (c) => {
-    const { after_sequence, visibility, limit } = readQuery(c, eventsQuery)
+    const { cursor, after_sequence, visibility, limit } = readQuery(c, eventsQuery)
     const { run_id } = await existing(service, c)
     const events = await readRunEvents(reads, {
       run_id,
-      afterSequence: after_sequence,
+      afterSequence: Math.max(after_sequence, sequenceOf(cursor)),
       visibility,
       limit,
     })
@@ -216,8 +224,14 @@ function keyed(c: Context, request: RunRequest, body: unknown, suffix: string): 
   return {
     ...request,
     idempotency_key: `${c.req.path}:${key}${suffix}`,
-    options: { ...request.options, request_hash: hashJson(body) },
+    options: { ...request.options, request_hash: hashJson(withoutNulls(body)) },
   }
+}
+
+/** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */
+function withoutNulls(body: unknown): unknown {
+  if (Array.isArray(body)) return body.map(withoutNulls)
+  return Object.fromEntries(Object.entries(body as object).filter(([, value]) => value !== null))
 }
 
 function sequenceOf(cursor: string | undefined): number {

@@ -6,7 +6,7 @@ import { Refusal } from '../errors.ts'
 import { cursorOfSequence, type EventScope, logBounds } from '../store/events.ts'
 import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
 import { findRun } from '../store/runs.ts'
-import { readQuery } from './body.ts'
+import { invalid, readQuery } from './body.ts'
 import { eventIdText, lastSequenceQuery, visibilityQuery } from './queries.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
@@ -33,9 +33,12 @@ export function streamRoutes(service: Service): Hono {
     const run = await existing(service, c)
     return serve(c, { run_id: run.run_id }, run.run_id)
   })
-  app.get('/conversations/:id/agent-events', async (c) =>
-    serve(c, { conversation_id: c.req.param('id') }),
-  )
+  app.get('/conversations/:id/agent-events', async (c) => {
+    const conversation_id = c.req.param('id')
+    if (conversation_id.length > 255)
+      throw invalid([{ path: 'id', message: 'has more than 255 characters' }])
+    return serve(c, { conversation_id })
+  })
   app.get('/agent-events', async (c) => serve(c, {}))
   return app
 
@@ -46,6 +49,9 @@ export function streamRoutes(service: Service): Hono {
   ): Promise<Response> {
     const query = readQuery(c, streamQuery)
     const runId = ofRun ?? query.run_id
+    if (ofRun === undefined && runId !== undefined && !(await findRun(service.reads, runId))) {
+      throw new Refusal('not_found', `there is no run ${runId.slice(0, 64)}`)
+    }
     const afterId = await cursorOf(c, query, runId)
     if (open >= STREAMS_MAX)
       throw new Refusal('too_many_streams', `this node serves ${STREAMS_MAX} streams already`)
@@ -71,12 +77,17 @@ export function streamRoutes(service: Service): Hono {
     query: z.output<typeof streamQuery>,
     runId: string | undefined,
   ): Promise<number> {
-    const text = c.req.header('last-event-id') ?? query.after_event_id
+    const header = c.req.header('last-event-id')
+    // A client that has seen nothing yet sends an empty header: no cursor.
+    const text = header === undefined || header === '' ? query.after_event_id : header
     if (text !== undefined && text !== '') {
       if (!eventIdText.test(text)) throw new Refusal('bad_request', 'the cursor is not an event id')
       return Number(text)
     }
     if (query.after_sequence === undefined || runId === undefined) return 0
+    const run = await findRun(service.reads, runId)
+    // Ahead of the run is ahead of the log: answered with a reset.
+    if (run && query.after_sequence > run.last_sequence) return Number.MAX_SAFE_INTEGER
     return cursorOfSequence(service.reads, runId, query.after_sequence)
   }
 }
@@ -151,7 +162,7 @@ class Stream {
   }
 
   async #beat(): Promise<void> {
-    if (performance.now() - this.#lastWriteAt > WRITE_TIMEOUT_MS) {
+    if (this.#writing && performance.now() - this.#lastWriteAt > WRITE_TIMEOUT_MS) {
       this.#ended.abort()
       return this.#out.abort()
     }
@@ -164,6 +175,7 @@ class Stream {
   /** Waits until the socket takes it: a slow reader is paced here, and costs what one page takes. */
   async #write(text: string): Promise<void> {
     this.#writing = true
+    this.#lastWriteAt = performance.now()
     if (text !== '') await this.#out.write(text)
     this.#writing = false
     this.#lastWriteAt = performance.now()

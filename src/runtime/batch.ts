@@ -21,16 +21,24 @@ export interface RecordSource {
 /** A write that a caller waits for. */
 export interface Item<T> {
   draft: T
+  /** Characters that it takes in a flush, roughly. */
+  weight: number
   resolve(answer: GroupAnswer | undefined): void
   reject(error: Error): void
   /** Monotonic time after which the sender has given up. */
   deadline: number
 }
 
+/** A command and its audit row: never one without the other. */
+export interface CommandRequest {
+  command: CommandDraft
+  audit: AuditDraft
+}
+
 /** What goes into one flush, with those who wait for it. */
 export interface Batch {
   groups: Item<CreateGroup>[]
-  commands: Item<CommandDraft>[]
+  commands: Item<CommandRequest>[]
   audits: AuditDraft[]
   records: { source: RecordSource; record: RunRecord }[]
   adopt: Flush['adopt']
@@ -52,8 +60,8 @@ export interface CommitterOptions {
 
 export const flushOf = (batch: Batch): Flush => ({
   groups: batch.groups.map((item) => item.draft),
-  commands: batch.commands.map((item) => item.draft),
-  audits: batch.audits,
+  commands: batch.commands.map((item) => item.draft.command),
+  audits: [...batch.audits, ...batch.commands.map((item) => item.draft.audit)],
   records: batch.records.map((item) => item.record),
   adopt: batch.adopt,
   claim: batch.claim,

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { RunMachine } from '../../machines/run.ts'
 import { Refusal, type RefusalCode } from '../errors.ts'
 import { newCommandId, newRecordId } from '../ids.ts'
@@ -25,6 +26,9 @@ export interface CommandsOptions {
   loadWaitpoints(runId: string): Promise<WaitpointRow[]>
   findCommand: (commandId: string) => Promise<CommandRow | undefined>
 }
+
+/** How long a caller waits for a written command to be brought to its run. */
+const DELIVERY_MS = 2_000
 
 export interface Reason {
   reason?: string | undefined
@@ -74,7 +78,7 @@ export class Commands {
   ): Promise<CommandRow> {
     const run = await this.#find(runId)
     const unknown = unknownCalls(await this.#options.loadCalls(runId))
-    const open = unknown.filter((call) => !(call.tool_call_id in resolutions))
+    const open = unknown.filter((call) => !Object.hasOwn(resolutions, call.tool_call_id))
     const blocker = resumeBlocker({ ...run, unknown_calls: open.map((call) => call.tool_call_id) })
     if (blocker !== null) {
       const code =
@@ -179,8 +183,13 @@ export class Commands {
   }
 
   #accepts(run: HostedRow, message: RunMessage): boolean {
-    const chart = restoreChart(this.#options.machine, run)
-    return transitionOf(this.#options.machine, chart, message) !== undefined
+    try {
+      const chart = restoreChart(this.#options.machine, run)
+      return transitionOf(this.#options.machine, chart, message) !== undefined
+    } catch {
+      // Chart and SQL disagree about this run: nothing may act on it, and `statechart` says so.
+      return false
+    }
   }
 
   async #submit(
@@ -206,7 +215,11 @@ export class Commands {
       },
       auditOf(run, caller, command.kind, command.reason, null),
     )
-    await mailroom.deliver(run.run_id)
+    // Written is written: while the database is slow or away, the caller gets 202 and the letter is delivered later.
+    await Promise.race([
+      mailroom.deliver(run.run_id),
+      delay(DELIVERY_MS, undefined, { ref: false }),
+    ])
     const written = await findCommand(command_id)
     return (
       written ?? {

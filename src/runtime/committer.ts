@@ -14,6 +14,7 @@ import type {
 import { within } from '../within.ts'
 import {
   type Batch,
+  type CommandRequest,
   type CommitterOptions,
   flushOf,
   halves,
@@ -29,8 +30,12 @@ import {
 const RECORDS_MAX = 1000
 /** JSON bytes of one flush, roughly: the sum of what the records hold. */
 const BYTES_MAX = 8_000_000
+/** The same of the creates in it; a batch that is larger goes alone. */
+const CREATE_BYTES_MAX = 2_000_000
 /** Creates and commands that wait at most; beyond it callers are told to come back. */
 const WAITING_MAX = 20_000
+/** The same in characters. */
+const WEIGHT_MAX = 64_000_000
 /** How long a caller waits for its write while the database is away, in milliseconds. */
 const CALLER_PATIENCE_MS = 3_000
 /** A failure that is over sooner is a hiccup that callers only feel as a delay; a longer one is an outage. */
@@ -50,7 +55,7 @@ export class Committer {
   #options: CommitterOptions
   #sources = new Set<RecordSource>()
   #groups: Item<CreateGroup>[] = []
-  #commands: Item<CommandDraft>[] = []
+  #commands: Item<CommandRequest>[] = []
   #audits: AuditDraft[] = []
   #adopt: Flush['adopt'] = null
   #claimAsked = false
@@ -59,6 +64,8 @@ export class Committer {
   #stopped = false
   /** Since when the database is away, monotonic; null while it answers. */
   #awaySince: number | null = null
+  /** Characters of the writes that callers wait for. */
+  #weight = 0
   flushes = 0
 
   constructor(options: CommitterOptions) {
@@ -79,13 +86,12 @@ export class Committer {
 
   /** Creates the runs of one request, all or none. @throws Refusal database_unavailable: outcome unknown, or not tried. */
   create(group: CreateGroup): Promise<GroupAnswer> {
-    return this.#submit(this.#groups, group) as Promise<GroupAnswer>
+    return this.#submit(this.#groups, group, group.weight) as Promise<GroupAnswer>
   }
 
-  /** Writes a command and its inbox letter. @throws Refusal database_unavailable */
+  /** Writes a command, its inbox letter and its audit row. @throws Refusal database_unavailable */
   async command(command: CommandDraft, audit: AuditDraft): Promise<void> {
-    this.#audits.push(audit)
-    await this.#submit(this.#commands, command)
+    await this.#submit(this.#commands, { command, audit }, JSON.stringify(command.payload).length)
   }
 
   audit(audit: AuditDraft): void {
@@ -120,18 +126,24 @@ export class Committer {
     rejectAll(this.#commands.splice(0))
   }
 
-  #submit<T>(queue: Item<T>[], draft: T): Promise<GroupAnswer | undefined> {
-    if (this.#stopped || !this.available || queue.length >= WAITING_MAX) {
-      return Promise.reject(unavailable())
-    }
-    return new Promise((resolve, reject) => {
-      queue.push({
-        draft,
-        resolve,
-        reject,
-        deadline: this.#options.monotonicMs() + CALLER_PATIENCE_MS,
-      })
+  #submit<T>(queue: Item<T>[], draft: T, weight: number): Promise<GroupAnswer | undefined> {
+    const full = queue.length >= WAITING_MAX || this.#weight > WEIGHT_MAX
+    if (this.#stopped || !this.available || full) return Promise.reject(unavailable())
+    this.#weight += weight
+    return new Promise<GroupAnswer | undefined>((resolve, reject) => {
+      // It may be written all the same: the caller is told that nobody knows.
+      const patience = setTimeout(() => reject(unavailable()), CALLER_PATIENCE_MS)
+      const deadline = this.#options.monotonicMs() + CALLER_PATIENCE_MS
+      const settle =
+        <A>(end: (answer: A) => void) =>
+        (answer: A): void => {
+          clearTimeout(patience)
+          end(answer)
+        }
+      queue.push({ draft, weight, deadline, resolve: settle(resolve), reject: settle(reject) })
       this.#wake()
+    }).finally(() => {
+      this.#weight -= weight
     })
   }
 
@@ -176,8 +188,8 @@ export class Committer {
       bytes += record.weight
       if (record.change.releases) releases += 1
     }
-    const groups = takeUpTo(this.#groups, RECORDS_MAX, (item) => item.draft.members.length)
-    const commands = this.#commands.splice(0, RECORDS_MAX)
+    const groups = takeUpTo(this.#groups, CREATE_BYTES_MAX, (item) => item.weight)
+    const commands = takeUpTo(this.#commands, BYTES_MAX, (item) => item.weight + 1000)
     const mayClaim = this.#claimAsked || groups.length > 0 || records.length > 0
     const claim = mayClaim ? this.#options.claimWanted(releases) : null
     const audits = this.#audits.splice(0)
@@ -194,14 +206,14 @@ export class Committer {
       try {
         answer = await this.#send(batch)
       } catch (error) {
-        const away = isConnectionError(error)
-        if (isDataError(error) || (!away && !isTransientError(error) && attempts > 3)) {
-          return this.#bisect(batch, error)
+        if (isDataError(error)) return this.#bisect(batch, error)
+        // A full disk or a missing grant is nobody's fault here: like a database that is away, it is waited for.
+        if (!isTransientError(error)) this.#away(error)
+        // Only a lost connection leaves open what was written. What it has claimed is found by a look at the rows.
+        if (isConnectionError(error)) {
+          lost = true
+          batch.claim = null
         }
-        lost ||= away
-        if (away) this.#away(error)
-        // What the lost one has claimed is found by a look at the rows, not by claiming once more.
-        if (away) batch.claim = null
         this.#dropImpatient(batch)
         await delay(Math.min(50 * 2 ** attempts, 1000) * (0.5 + Math.random() / 2))
         continue
@@ -264,7 +276,6 @@ export class Committer {
       try {
         return await appliedRecords(this.#options.line.sql, recordIds, runIds)
       } catch (error) {
-        if (!isConnectionError(error) && !isTransientError(error)) throw error
         this.#away(error)
         await delay(200)
       }

@@ -45,6 +45,7 @@ export class Creator {
   #mailroom: Mailroom
   /** A cancel is in somebody's mail, or a time has to be waited for: no need to leave it to the next poll. */
   #look: () => void
+  #coalescing = new Map<string, Promise<void>>()
   #charts = new Map<string, EncodedChart>()
 
   constructor(options: {
@@ -60,7 +61,24 @@ export class Creator {
   }
 
   /** @throws Refusal lane_busy, idempotency_conflict, database_unavailable */
-  async create(requests: RunRequest[]): Promise<Created> {
+  create(requests: RunRequest[]): Promise<Created> {
+    const [first] = requests
+    if (first?.lane_policy !== 'coalesce') return this.#create(requests)
+    // One at a time per lane: together they would only take the waiting run from each other.
+    const before = this.#coalescing.get(first.lane_key) ?? Promise.resolve()
+    const made = before.then(() => this.#create(requests))
+    const over = made.then(
+      () => {},
+      () => {},
+    )
+    this.#coalescing.set(first.lane_key, over)
+    void over.then(() => {
+      if (this.#coalescing.get(first.lane_key) === over) this.#coalescing.delete(first.lane_key)
+    })
+    return made
+  }
+
+  async #create(requests: RunRequest[]): Promise<Created> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const group = this.#groupOf(requests)
       const answer = await this.#committer.create(group)
@@ -89,8 +107,13 @@ export class Creator {
     const careful = requests.some(
       (request) => request.idempotency_key !== null || request.lane_policy !== 'enqueue',
     )
+    const weight = requests.reduce(
+      (sum, { input, metadata }) => sum + 1000 + sizeOf(input) + sizeOf(metadata),
+      0,
+    )
     return {
       group_id: newRecordId(),
+      weight,
       careful,
       members: requests.map((request) => this.#draftOf(request)),
     }
@@ -119,6 +142,8 @@ export class Creator {
     return chart
   }
 }
+
+const sizeOf = (value: Json): number => JSON.stringify(value).length
 
 function keyOf({ created_by, idempotency_key, options }: RunRequest): KeyDraft | null {
   return idempotency_key === null

@@ -45,7 +45,7 @@ export type RunActor = ActorRefFromLogic<DurableLogic>
  * in flight are decided into the next one.
  *
  * Failure semantics: dying before the commit loses the decision and nothing else, since nothing was done about it yet;
- * dying after it leaves a decision whose effects are due: `recovery.ts` finds and resumes it.
+ * dying after it leaves a decision whose effects are due: whoever adopts the run finds it and resumes.
  */
 export function durable(host: DurableHost): DurableLogic {
   const desks = new WeakMap<Ledger, CommitDesk>()
@@ -78,6 +78,7 @@ class CommitDesk implements RecordSource {
   #actor: RunActor
   #inFlight = false
   #closed = false
+  #letters = new Set<string>()
   #effects: RunEffect[] = []
   #waiting: Settled[] = []
   #taken: { effects: RunEffect[]; waiting: Settled[] } = { effects: [], waiting: [] }
@@ -124,6 +125,9 @@ class CommitDesk implements RecordSource {
 
   #decide(event: RunMessage & { settled?: Settled }): void {
     const { settled, ...message } = event
+    // The inbox is read again until the commit that consumes a letter: each counts once.
+    if (message.letter && this.#letters.has(message.letter.dedupe_key)) return
+    if (message.letter) this.#letters.add(message.letter.dedupe_key)
     const effects = this.#ledger.decide(message)
     if (!effects) {
       settled?.('not_accepted')
@@ -169,6 +173,7 @@ class CommitDesk implements RecordSource {
     if (reason === 'fenced') return this.#host.leave(this.#actor, 'fenced')
     // Only this run is to blame, and only it fails: from what the database has, with a record that says why.
     this.#ledger.revert()
+    this.#letters.clear()
     this.#decide({
       type: 'run.failed',
       code: 'record_refused',

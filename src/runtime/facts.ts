@@ -1,14 +1,15 @@
 import type { RunFact } from '../../machines/run-setup.ts'
+import { clip } from '../clip.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
-import type { SessionCall } from '../agents/port.ts'
+import { SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
 
 const USER = 0
 const OPERATOR = 1
 
-/** Longest text that the saying line of a run keeps; the whole text is in its `message` event. */
-const SAYING_LENGTH_MAX = 200
+/** Longest error message that a run keeps: it is part of every list. */
+const ERROR_LENGTH_MAX = 2_000
 
 /**
  * What each fact that the chart names writes into the record of its decision. A fact that a message of another type
@@ -24,8 +25,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   noteProgress(draft, message) {
     if (message.type !== 'progress.reported') return
     if (message.phase !== undefined) draft.fields.phase = message.phase
-    if (message.saying !== undefined)
-      draft.fields.saying = message.saying.slice(0, SAYING_LENGTH_MAX)
+    if (message.saying !== undefined) draft.fields.saying = message.saying
     if (message.delta) {
       draft.call(message.delta.call)
       draft.event('message_delta', USER, { text: message.delta.text })
@@ -127,7 +127,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     }
     if (message.type === 'run.failed') {
       draft.fields.error_code = message.code
-      draft.fields.error_message = message.message
+      draft.fields.error_message = clip(message.message, ERROR_LENGTH_MAX)
     }
     if (draft.status === 'timed_out' && message.type === 'attempt.lost') {
       draft.fields.error_code = 'attempt_lost'
@@ -161,8 +161,8 @@ function noteRecorded(draft: RecordDraft, call: SessionCall): void {
     draft.checkpoint('tool_result')
   }
   if (call.kind === 'say') {
-    draft.fields.saying = (typeof call.result === 'string' ? call.result : '').slice(
-      0,
+    draft.fields.saying = clip(
+      typeof call.result === 'string' ? call.result : '',
       SAYING_LENGTH_MAX,
     )
     draft.event('message', USER, { role: 'assistant', text: call.result })

@@ -29,8 +29,8 @@ export interface Reading {
 }
 
 export interface RunWatch {
-  /** Resolves at the next event of the run, or when the signal aborts. */
-  next(signal: AbortSignal): Promise<void>
+  /** True at the next event of the run, false when the signal aborts or the feed stops. */
+  next(signal: AbortSignal): Promise<boolean>
   close(): void
 }
 
@@ -114,9 +114,10 @@ export class Feed {
         while (!ended.aborted) {
           const fresh = this.#since(seen)
           seen = this.#tail
-          if (fresh.some((event) => event.run_id === runId)) return
+          if (fresh.some((event) => event.run_id === runId)) return true
           await this.#moved(ended)
         }
+        return false
       },
       close: () => {
         this.#readers -= 1

@@ -39,7 +39,6 @@ interface Hosted {
   sessions: number
   /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
   cancelledAt: number | null
-  draining: boolean
 }
 
 /**
@@ -51,6 +50,7 @@ export class Host {
   #logic: DurableLogic
   #hosted = new Map<string, Hosted>()
   #emptied: (() => void)[] = []
+  #draining = false
 
   constructor(options: HostOptions) {
     this.#options = options
@@ -100,8 +100,8 @@ export class Host {
 
   /** Asks every session to stop at its next boundary. Resolves when all runs have left, or after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
+    this.#draining = true
     for (const hosted of this.#hosted.values()) {
-      hosted.draining = true
       hosted.session?.drain()
     }
     if (this.#hosted.size === 0) return
@@ -131,7 +131,9 @@ export class Host {
   }
 
   #host(row: HostedRow): Hosted | undefined {
-    if (this.#hosted.has(row.run_id)) return undefined
+    const earlier = this.#hosted.get(row.run_id)
+    if (earlier?.ledger.row.owner_epoch === row.owner_epoch) return undefined
+    if (earlier) this.#leave(row.run_id, 'fenced')
     const { machine, root, log } = this.#options
     let ledger: Ledger
     let unrestorable: string | null = null
@@ -152,7 +154,6 @@ export class Host {
       session: null,
       sessions: 0,
       cancelledAt: null,
-      draining: false,
     }
     this.#hosted.set(row.run_id, hosted)
     actor.start()
@@ -171,24 +172,26 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     // Ending something needs no lease; starting something does.
-    if (effect === 'closeSession') return this.#endSession(hosted, false)
-    if (effect === 'killSession') return this.#endSession(hosted, true)
+    if (effect === 'endSession') return this.#endSession(hosted)
     if (effect === 'cancelSession') return this.#cancel(hosted)
-    this.#start(hosted).catch((error: unknown) => {
-      this.#options.log.error(
-        { run_id: runId, problem: String(error) },
-        'an attempt could not be started',
-      )
-      if (this.#isHosted(hosted)) this.#lose(hosted, 'start_failed')
-    })
+    this.#start(hosted).catch((error: unknown) => this.#notStarted(hosted, error))
+  }
+
+  #notStarted(hosted: Hosted, error: unknown): void {
+    const { runId } = hosted.ledger
+    this.#options.log.error(
+      { run_id: runId, problem: String(error) },
+      'an attempt could not be started',
+    )
+    if (this.#isHosted(hosted)) this.#lose(hosted, 'start_failed')
   }
 
   async #start(hosted: Hosted): Promise<void> {
     const { ledger, actor } = hosted
-    if (!this.#options.lease.held) await this.#options.lease.whenHeld()
-    if (!this.#isHosted(hosted)) return
-    if (ledger.status !== 'resuming') return this.#open(hosted, [])
     const mine = hosted.sessions
+    if (!this.#options.lease.held) await this.#options.lease.whenHeld()
+    if (!this.#isHosted(hosted) || hosted.sessions !== mine) return
+    if (ledger.status !== 'resuming') return this.#open(hosted, [])
     const calls = await this.#options.loadCalls(ledger.runId)
     if (!this.#isHosted(hosted) || hosted.sessions !== mine || ledger.status !== 'resuming') return
     const unknown = unknownCalls(calls)
@@ -204,7 +207,11 @@ export class Host {
       replayed: replayed.map(({ tool_call_id, tool }) => ({ tool_call_id, tool })),
       settled: (refusal) => {
         if (refusal || !this.#isHosted(hosted) || hosted.sessions !== mine) return
-        this.#open(hosted, calls)
+        try {
+          this.#open(hosted, calls)
+        } catch (error) {
+          this.#notStarted(hosted, error)
+        }
       },
     })
   }
@@ -227,7 +234,8 @@ export class Host {
       if (isOpen()) this.#lose(hosted, reason)
     })
     if (ledger.status === 'cancel_requested') hosted.session.cancel()
-    if (hosted.draining) hosted.session.drain()
+    // Claimed by a flush that was under way when the drain began: handed over before any of its code runs.
+    if (this.#draining) hosted.session.drain()
   }
 
   #portOf(hosted: Hosted, isOpen: () => boolean): SessionPort {
@@ -270,9 +278,10 @@ export class Host {
     hosted.actor.send({ type: 'session.exited' })
   }
 
-  #endSession(hosted: Hosted, kill: boolean): void {
+  /** Whether it ended by itself or not: nothing of it is left, and nothing that it still sends counts. */
+  #endSession(hosted: Hosted): void {
     hosted.sessions += 1
-    if (kill) hosted.session?.kill()
+    hosted.session?.kill()
     hosted.session = null
   }
 
@@ -284,7 +293,7 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     this.#hosted.delete(runId)
-    if (reason === 'fenced') this.#endSession(hosted, true)
+    if (reason === 'fenced') this.#endSession(hosted)
     hosted.actor.send({ type: 'actor.released' })
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()

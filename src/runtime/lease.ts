@@ -72,8 +72,12 @@ export class Lease {
 
   async #register(): Promise<void> {
     const { line, nodeId, version, leaseMs, monotonicMs } = this.#options
+    const before = this.#epoch
     const sentAt = monotonicMs()
-    this.#epoch = await registerNode(line.sql, { nodeId, version, leaseMs })
+    const registered = registerNode(line.sql, { nodeId, version, leaseMs })
+    this.#epoch = await within(leaseMs, registered, () => line.replace())
+    // What the old epoch had is dropped before anything may act under the new one.
+    if (before !== 0) this.#options.onLost(this.#epoch)
     this.#renewed(sentAt)
   }
 
@@ -96,7 +100,6 @@ export class Lease {
       if (renewed) return this.#renewed(sentAt)
       this.#deadline[0] = 0
       await this.#register()
-      this.#options.onLost(this.#epoch)
     } catch (error) {
       this.#reachableSince = null
       if (!isConnectionError(error) && !isTransientError(error)) this.#options.onError(error)

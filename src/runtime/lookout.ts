@@ -1,12 +1,6 @@
 import type { Database } from '../store/database.ts'
 import { anyNodeLost, beatRuns, listNodes } from '../store/nodes.ts'
-import {
-  anyClaimable,
-  loadHostedMany,
-  nextDueInMs,
-  ownedRunIds,
-  pendingInbox,
-} from '../store/runs.ts'
+import { loadHostedMany, nextDueInMs, ownedRunIds, pendingInbox, whatWaits } from '../store/runs.ts'
 import type { Committer } from './committer.ts'
 import type { Host } from './host.ts'
 import type { Lease } from './lease.ts'
@@ -30,6 +24,10 @@ export const ADOPT_MAX = 200
 /** How often a node looks for what no hint has told it, in milliseconds. */
 export const ROUND_MS = 1000
 const BEAT_MS = 60_000
+/** How often what the database says we own is held against what we host, even without a cause. */
+const RESYNC_MS = 10_000
+/** Runs that get their mail at the same time. */
+const MAIL_LANES = 16
 
 /**
  * What a node looks for by itself: claimable runs, mail, dead nodes, runs that are due, claims it was not told of. Hints
@@ -42,6 +40,7 @@ export class Lookout {
   mustResync = false
   #options: LookoutOptions
   #beatAt = 0
+  #resyncedAt = 0
   #dueTimer: ReturnType<typeof setTimeout> | null = null
 
   constructor(options: LookoutOptions) {
@@ -49,15 +48,16 @@ export class Lookout {
   }
 
   async round(): Promise<void> {
-    const { database, host, committer, lease, concurrency } = this.#options
-    const { reads } = database
+    const { database, host, committer, lease, concurrency, monotonicMs } = this.#options
+    const reads = database.runtime
     const { epoch } = lease
     host.expireCancels()
-    if (this.mustResync) await this.#resync()
+    if (this.mustResync || monotonicMs() - this.#resyncedAt > RESYNC_MS) await this.#resync()
     if (await this.#mayDeclareDead())
       committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
     await this.#deliverMail()
-    if (host.size < concurrency && (await anyClaimable(reads))) committer.claim()
+    const { due, claimable } = await whatWaits(reads)
+    if (due || (claimable && host.size < concurrency)) committer.claim()
     await this.#armDueTimer()
     this.othersServe =
       database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
@@ -72,24 +72,28 @@ export class Lookout {
   async #mayDeclareDead(): Promise<boolean> {
     const { alone, lease, leaseMs, database } = this.#options
     if (alone || lease.reachableForMs < leaseMs) return false
-    return anyNodeLost(database.reads, lease.epoch)
+    return anyNodeLost(database.runtime, lease.epoch)
   }
 
   async #deliverMail(): Promise<void> {
     const { database, lease, mailroom } = this.#options
-    const letters = await pendingInbox(database.reads, lease.epoch)
-    for (const runId of new Set(letters.map((letter) => letter.run_id)))
-      await mailroom.deliver(runId)
+    const letters = await pendingInbox(database.runtime, lease.epoch)
+    const runIds = [...new Set(letters.map((letter) => letter.run_id))]
+    for (let start = 0; start < runIds.length; start += MAIL_LANES) {
+      await Promise.all(
+        runIds.slice(start, start + MAIL_LANES).map((runId) => mailroom.deliver(runId)),
+      )
+    }
   }
 
   /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
   async #resync(): Promise<void> {
     const { database, host, committer, lease } = this.#options
-    const ids = await ownedRunIds(database.reads, lease.epoch)
+    const ids = await ownedRunIds(database.runtime, lease.epoch)
     // What a flush under way has claimed is known when it is done.
     await committer.settled()
     const unknown = ids.filter((runId) => !host.has(runId))
-    const rows = await loadHostedMany(database.reads, unknown)
+    const rows = await loadHostedMany(database.runtime, unknown)
     await committer.settled()
     for (const row of rows) {
       if (row.owner_epoch !== lease.epoch || host.has(row.run_id)) continue
@@ -98,10 +102,11 @@ export class Lookout {
       else host.adopt(row, 'session_lost')
     }
     this.mustResync = false
+    this.#resyncedAt = this.#options.monotonicMs()
   }
 
   async #armDueTimer(): Promise<void> {
-    const dueInMs = await nextDueInMs(this.#options.database.reads)
+    const dueInMs = await nextDueInMs(this.#options.database.runtime)
     if (this.#dueTimer) clearTimeout(this.#dueTimer)
     this.#dueTimer = null
     if (dueInMs === null || dueInMs > ROUND_MS * 2) return
@@ -112,6 +117,6 @@ export class Lookout {
     const { database, lease, monotonicMs } = this.#options
     if (monotonicMs() - this.#beatAt < BEAT_MS) return
     this.#beatAt = monotonicMs()
-    await beatRuns(database.reads, lease.epoch)
+    await beatRuns(database.runtime, lease.epoch)
   }
 }

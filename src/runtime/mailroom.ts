@@ -7,13 +7,15 @@ import type { Host } from './host.ts'
 import { Ledger } from './ledger.ts'
 import { messageOfLetter } from './letters.ts'
 import type { Logger } from './log.ts'
-import type { RunMessage } from './messages.ts'
+import type { MessageOf, RunMessage } from './messages.ts'
 
 export interface MailroomOptions {
   machine: RunMachine
   host: Host
   committer: Committer
   inboxOf: (runId: string) => Promise<InboxRow[]>
+  /** Tokens of the questions that a run still waits on. */
+  pendingTokens: (runId: string) => Promise<Set<string>>
   loadRun: (runId: string) => Promise<HostedRow | undefined>
   /** Tells the owner on another node that it has mail. */
   hint: () => void
@@ -78,12 +80,7 @@ export class Mailroom {
 
   /** Decides on a run without an owner; false when another node was faster. */
   async #decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
-    const ledger = Ledger.restore(row, this.#options.machine)
-    for (const message of messages) {
-      const accepted = ledger.decide(message)
-      if (accepted || !message.letter) continue
-      ledger.settleLetter(message.letter, 'refused', `not possible in ${ledger.status}`)
-    }
+    const ledger = await this.#decided(row, messages)
     return new Promise((resolve, reject) => {
       this.#options.committer.enlist({
         take: () => ledger.take(),
@@ -95,4 +92,30 @@ export class Mailroom {
       })
     })
   }
+
+  async #decided(row: HostedRow, messages: RunMessage[]): Promise<Ledger> {
+    const { machine, pendingTokens, log } = this.#options
+    const tokens = messages.some(isAnswer) ? await pendingTokens(row.run_id) : new Set<string>()
+    const ledger = Ledger.restore(row, machine)
+    const refuse = (on: Ledger, { letter }: RunMessage, why: string): void => {
+      if (letter) on.settleLetter(letter, 'refused', why)
+    }
+    try {
+      for (const message of messages) {
+        const isStale = isAnswer(message) && !tokens.delete(message.token_id)
+        if (isStale || !ledger.decide(message))
+          refuse(ledger, message, `not possible in ${ledger.status}`)
+      }
+      return ledger
+    } catch (error) {
+      // A letter that cannot be decided must not come back for ever, and take the others of its run with it.
+      log.error({ run_id: row.run_id, problem: String(error) }, 'letters could not be decided')
+      const untouched = Ledger.restore(row, machine)
+      for (const message of messages) refuse(untouched, message, 'it could not be decided')
+      return untouched
+    }
+  }
 }
+
+const isAnswer = (message: RunMessage): message is MessageOf<'human.answered'> =>
+  message.type === 'human.answered'

@@ -69,7 +69,7 @@ export class RunlaneNode {
 
   constructor(options: NodeOptions) {
     const { database, clock, log } = options
-    const reads = database.reads
+    const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
     this.#actor = createActor(nodeMachine)
@@ -115,6 +115,10 @@ export class RunlaneNode {
       host: this.#host,
       committer: this.committer,
       inboxOf: (runId) => inboxOf(reads, runId),
+      pendingTokens: async (runId) => {
+        const waitpoints = await listWaitpoints(reads, runId)
+        return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
+      },
       loadRun: (runId) => loadHosted(reads, runId),
       hint: () => this.#hint(),
       log,
@@ -181,9 +185,11 @@ export class RunlaneNode {
     const { database, log } = this.#options
     this.#actor.send({ type: 'drain.requested' })
     // Nothing of the drain may wait for a database that has gone silent.
-    void setNodeStatus(database.reads, this.lease.epoch, 'draining').catch(() => {})
+    void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
     const passEnded = this.#rounds.stop()
+    // A flush under way may have claimed runs: they are known, and drained, when it is answered.
+    await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
     await this.#host.drain(DRAIN_MS)
     if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
     if (this.#host.size > 0)
@@ -193,9 +199,9 @@ export class RunlaneNode {
     await passEnded
     this.#hints.stop()
     await this.lease.stop()
-    await setNodeStatus(database.reads, this.lease.epoch, 'stopped').catch(() => {})
+    await setNodeStatus(database.runtime, this.lease.epoch, 'stopped').catch(() => {})
     if (this.#lookout.othersServe)
-      await notifyNodes(database.reads, this.lease.epoch).catch(() => {})
+      await notifyNodes(database.runtime, this.lease.epoch).catch(() => {})
     await this.#unlisten?.().catch(() => {})
     this.#actor.send({ type: 'drain.finished' })
   }
@@ -236,8 +242,11 @@ export class RunlaneNode {
   }
 
   #answered(answer: FlushAnswer): void {
-    for (const row of answer.claimed) this.#host.start(row)
-    for (const row of answer.adopted) this.#host.adopt(row, 'node_lost')
+    // The reply may come late, when this epoch is over and the runs belong to others.
+    const { epoch } = this.lease
+    for (const row of answer.claimed) if (row.owner_epoch === epoch) this.#host.start(row)
+    for (const row of answer.adopted)
+      if (row.owner_epoch === epoch) this.#host.adopt(row, 'node_lost')
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
     this.feed.advance(answer.last_event_id)
     if (this.#lookout.othersServe) this.#hints.hint()

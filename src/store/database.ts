@@ -5,12 +5,18 @@ export type Sql = postgres.Sql<{ bigint: number }>
 
 /** How long one statement may take before its connection counts as lost, in milliseconds. */
 const STATEMENT_TIMEOUT_MS = 30_000
+/** The same for what the runtime reads: small, indexed, and waited for. */
+const RUNTIME_TIMEOUT_MS = 5_000
+/** Silence on a socket that lasts longer than any statement may: nobody is there. */
+const SILENCE_MS = 2_000
 /** How long queries under way may take when the pools close, in seconds. */
 const CLOSE_S = 0.3
 
 export interface Database {
-  /** Reads, and everything that may wait its turn. */
+  /** Reads of callers, and everything that may wait its turn. */
   reads: Sql
+  /** Reads of the runtime: a pool of its own, so that no list delays adoption, mail or streams. */
+  runtime: Sql
   /** The committer's own connection: never behind a slow read. */
   commits: Line
   /** The lease's own connection: a busy pool must not cost a node its lease. */
@@ -38,15 +44,22 @@ export interface DatabaseTarget {
 /** Opens the pools; connects lazily, so it never fails itself. */
 export function openDatabase(target: DatabaseTarget): Database {
   const reads = connect(target, 8)
+  const runtime = connect(target, 4, RUNTIME_TIMEOUT_MS)
   const commits = openLine(target)
   const leases = openLine(target)
   return {
     reads,
+    runtime,
     commits,
     leases,
     notifies: target.notifies,
     close: async () => {
-      await Promise.all([reads.end({ timeout: CLOSE_S }), commits.close(), leases.close()])
+      await Promise.all([
+        reads.end({ timeout: CLOSE_S }),
+        runtime.end({ timeout: CLOSE_S }),
+        commits.close(),
+        leases.close(),
+      ])
     },
   }
 }
@@ -66,12 +79,12 @@ function openLine(target: DatabaseTarget): Line {
   }
 }
 
-function connect(target: DatabaseTarget, max: number): Sql {
+function connect(target: DatabaseTarget, max: number, timeoutMs = STATEMENT_TIMEOUT_MS): Sql {
   return postgres(target.url, {
     ...(target.socket === undefined ? {} : { path: target.socket }),
     max,
     // Its types do not know this option.
-    ...{ socket: dialer() },
+    ...{ socket: dialer(timeoutMs + SILENCE_MS) },
     connect_timeout: 5,
     backoff: (attempt: number) => Math.min(0.05 * 2 ** attempt, 1),
     keep_alive: 10,
@@ -81,7 +94,7 @@ function connect(target: DatabaseTarget, max: number): Sql {
     // The driver's own query for array types has nobody to take its error: a connection that is given up meanwhile
     // would end the process by an unhandled rejection. We use one such type, and name it below.
     fetch_types: false,
-    connection: { application_name: 'runlane', statement_timeout: STATEMENT_TIMEOUT_MS },
+    connection: { application_name: 'runlane', statement_timeout: timeoutMs },
     types: {
       // Ids, epochs and versions stay far below 2^53; a string would only be parsed again everywhere.
       bigint: { to: 20, from: [20], parse: Number, serialize: String },
@@ -143,10 +156,12 @@ export function isTransientError(error: unknown): boolean {
   return ['40001', '40P01', '55P03', '57014'].includes(codeOf(error))
 }
 
-/** A value that Postgres refuses (SQLSTATE class 22 or 23): one record of the flush is to blame. */
+/**
+ * One record of the flush is to blame: a value that Postgres refuses (SQLSTATE classes 21, 22, 23, 54) or that does not
+ * fit into a message. Anything else, a full disk or a missing grant, is nobody's fault here and passes or does not.
+ */
 export function isDataError(error: unknown): boolean {
-  const code = codeOf(error)
-  return code.startsWith('22') || code.startsWith('23')
+  return error instanceof RangeError || ['21', '22', '23', '54'].includes(codeOf(error).slice(0, 2))
 }
 
 function codeOf(error: unknown): string {

@@ -12,7 +12,7 @@ export interface Place {
  * has spoken (a proxy or a published container port whose server is down) is dialled again without a pause and without
  * end, and the statement that waits for it is never answered. Such a close is an error here, like a refused connection.
  */
-export function dialer(): (place: Place) => Socket {
+export function dialer(silenceMs: number): (place: Place) => Socket {
   let dialled = 0
   return ({ host, port, path }) => {
     const nth = dialled % host.length
@@ -27,6 +27,10 @@ export function dialer(): (place: Place) => Socket {
         Object.assign(new Error('closed before Postgres answered'), { code: 'ECONNRESET' }),
       )
     }
+    // A silent network tells nobody. An idle connection ends the same way and is dialled again when it is needed.
+    socket.setTimeout(silenceMs, () => {
+      socket.destroy(Object.assign(new Error(`silent for ${silenceMs} ms`), { code: 'ETIMEDOUT' }))
+    })
     socket.once('end', closedEarly)
     socket.once('data', () => socket.off('end', closedEarly))
     return socket

@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { connect } from 'node:net'
+import { dirname, join, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { messageOf, StartError } from '../errors.ts'
 import type { DatabaseTarget } from './database.ts'
 import { lockDirectory } from './directory-lock.ts'
 
@@ -24,9 +26,21 @@ const SOCKET_PATH_MAX = 100
  */
 export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> {
   const directory = resolve(dataDir)
-  await mkdir(directory, { recursive: true, mode: 0o700 })
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new StartError(`RUNLANE_DATA_DIR ${directory} cannot be made: ${messageOf(cause)}`)
+  }
   const unlock = await lockDirectory(directory)
-  const socket = await socketPath(directory)
+  const socket = socketPath(directory)
+  // A process in another container has a pid that means nothing here, but its database answers.
+  if (await answers(socket)) {
+    await unlock()
+    throw new StartError(
+      `${directory} is in use: its database answers another process (in another container?)`,
+    )
+  }
+  await freshFolder(dirname(socket))
   const worker = new Worker(new URL('./embedded-worker.ts', import.meta.url), {
     workerData: { folder: join(directory, 'database'), socket },
     name: 'embedded-database',
@@ -35,7 +49,9 @@ export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> 
     await once(worker, 'message')
   } catch (cause) {
     await unlock()
-    throw new Error(`the embedded database in ${directory} does not start`, { cause })
+    throw new StartError(
+      `the embedded database in RUNLANE_DATA_DIR ${directory} does not start: ${messageOf(cause)}`,
+    )
   }
   // A crash of the database is not ours to survive: without it nothing can be recorded.
   worker.on('error', (error) => {
@@ -54,16 +70,26 @@ export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> 
   }
 }
 
-async function socketPath(directory: string): Promise<string> {
-  let folder = join(directory, 'socket')
-  if (join(folder, '.s.PGSQL.5432').length > SOCKET_PATH_MAX) {
-    folder = join(
-      tmpdir(),
-      `runlane-${createHash('sha256').update(directory).digest('hex').slice(0, 16)}`,
-    )
-  }
-  // The socket has no password: its folder is the protection.
+function socketPath(directory: string): string {
+  const inside = join(directory, 'socket', '.s.PGSQL.5432')
+  if (inside.length <= SOCKET_PATH_MAX) return inside
+  const name = createHash('sha256').update(directory).digest('hex').slice(0, 16)
+  return join(tmpdir(), `runlane-${name}`, '.s.PGSQL.5432')
+}
+
+/** The socket has no password: its folder is the protection. */
+async function freshFolder(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { mode: 0o700 })
-  return join(folder, '.s.PGSQL.5432')
+}
+
+function answers(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect({ path: socket })
+    const settle = (answered: boolean) => (): void => {
+      probe.destroy()
+      resolve(answered)
+    }
+    probe.once('connect', settle(true)).once('error', settle(false))
+  })
 }

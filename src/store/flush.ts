@@ -150,6 +150,8 @@ export interface RunRecord {
 /** A request that creates runs, all or nothing. `careful`: needs a locked look (keys, lane policies) run by run. */
 export interface CreateGroup {
   group_id: string
+  /** Characters of JSON that it takes, roughly. */
+  weight: number
   careful: boolean
   members: RunDraft[]
 }

@@ -41,6 +41,8 @@ export async function migrate(sql: Sql): Promise<void> {
 
 async function apply(sql: Sql, { number, file, text }: Migration): Promise<void> {
   await sql.begin(async (transaction) => {
+    // Another replica's migration, or this one, may take longer than a statement otherwise may.
+    await transaction`set local statement_timeout = 0`
     await transaction`select pg_advisory_xact_lock(7421)`
     await transaction.unsafe(`create schema if not exists runlane;
       create table if not exists runlane.migrations (number int primary key, name text not null,

@@ -77,6 +77,10 @@ export async function recordMachine(
     values (${chart.machine}, ${chart.version}, ${chart.hash}, runlane.now()) on conflict do nothing`
   const [stored] = await sql<{ hash: string }[]>`
     select hash from runlane.machines where machine = ${chart.machine} and version = ${chart.version}`
+  // Snapshots of other versions exist only where another version has run: without one there is nothing to look for.
+  const others = await sql`
+    select from runlane.machines where machine = ${chart.machine} and version <> ${chart.version} limit 1`
+  if (others.length === 0) return { storedHash: stored?.hash ?? chart.hash, unreadable: [] }
   const unreadable = await sql<{ version: number; run_id: string; runs: number }[]>`
     select (chart ->> 'version')::int as version, min(run_id) as run_id, count(*)::int as runs
     from runlane.agent_runs

@@ -1,6 +1,15 @@
 import type { Json } from '../json.ts'
 import type { Sql } from './database.ts'
-import type { CallRow, CommandRow, HostedRow, InboxRow, RunRow, WaitpointRow } from './rows.ts'
+import {
+  isTerminal,
+  type CallRow,
+  type CommandRow,
+  type HostedRow,
+  type InboxRow,
+  type RunRow,
+  type WaitpointRow,
+  type RunStatus,
+} from './rows.ts'
 
 /** A run as callers see it: the row, its metadata, and who hosts it. */
 export interface RunView extends RunRow {
@@ -27,9 +36,11 @@ const viewColumns = (sql: Sql) => sql`
   r.*, p.metadata, p.options ->> 'traceparent' as traceparent,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
-  case when r.owner_epoch is null then array(select t.tool_call_id from runlane.agent_tool_results t
+  case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t
     where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe'
     order by t.position) else '{}' end as unknown_calls`
+
+const isOver = (status: string): boolean => isTerminal(status as RunStatus)
 
 /** Newest first; the cursor is the last run id of the page before. */
 export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
@@ -39,6 +50,7 @@ export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> 
     select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
     where true
       ${status === undefined ? sql`` : sql`and r.status = any (${status})`}
+      ${status === undefined || status.some(isOver) ? sql`` : sql`and r.ended_at is null`}
       ${agent === undefined ? sql`` : sql`and r.agent = ${agent}`}
       ${conversation_id === undefined ? sql`` : sql`and r.conversation_id = ${conversation_id}`}
       ${queue === undefined ? sql`` : sql`and r.queue = ${queue}`}
@@ -135,13 +147,13 @@ export async function nextDueInMs(sql: Sql): Promise<number | null> {
   return row?.due_in_ms ?? null
 }
 
-/** True when a run could be claimed or a run_at has come: what a poll asks before it bothers the commit lock. */
-export async function anyClaimable(sql: Sql): Promise<boolean> {
-  const [row] = await sql<{ claimable: boolean }[]>`
-    select exists (select from runlane.agent_runs where status = 'queued' and holds_lane)
-      or exists (select from runlane.agent_runs where status = 'queued' and not holds_lane and run_at <= runlane.now())
-      as claimable`
-  return row?.claimable ?? false
+/** Whether a run_at has come, and whether a run could be claimed: what a poll asks before it bothers the commit lock. */
+export async function whatWaits(sql: Sql): Promise<{ due: boolean; claimable: boolean }> {
+  const [row] = await sql<{ due: boolean; claimable: boolean }[]>`
+    select exists (select from runlane.agent_runs where status = 'queued' and holds_lane) as claimable,
+      exists (select from runlane.agent_runs
+        where status = 'queued' and not holds_lane and run_at <= runlane.now()) as due`
+  return row ?? { due: false, claimable: false }
 }
 
 export async function knownQueues(sql: Sql): Promise<string[]> {

@@ -243,11 +243,17 @@ CREATE INDEX agent_runs_conversation ON runlane.agent_runs USING btree (conversa
 
 CREATE UNIQUE INDEX agent_runs_idempotency ON runlane.agent_runs USING btree (created_by, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
+CREATE INDEX agent_runs_lane ON runlane.agent_runs USING btree (lane_key, run_id);
+
 CREATE INDEX agent_runs_lane_line ON runlane.agent_runs USING btree (lane_key, lane_position) WHERE (status = 'waiting_on_lane'::text);
+
+CREATE INDEX agent_runs_lane_line_of_agent ON runlane.agent_runs USING btree (lane_key, agent, lane_position) WHERE (status = 'waiting_on_lane'::text);
 
 CREATE INDEX agent_runs_not_due ON runlane.agent_runs USING btree (run_at) WHERE ((status = 'queued'::text) AND (NOT holds_lane));
 
 CREATE UNIQUE INDEX agent_runs_one_holder_per_lane ON runlane.agent_runs USING btree (lane_key) WHERE holds_lane;
+
+CREATE INDEX agent_runs_open ON runlane.agent_runs USING btree (run_id) WHERE (ended_at IS NULL);
 
 CREATE INDEX agent_runs_owned ON runlane.agent_runs USING btree (owner_epoch, queue) WHERE (owner_epoch IS NOT NULL);
 

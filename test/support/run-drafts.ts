@@ -40,6 +40,7 @@ export function runDraft(
 
 export const groupOf = (...members: RunDraft[]): CreateGroup => ({
   group_id: randomUUID(),
+  weight: 1000,
   careful: members.some(({ lane_policy }) => lane_policy !== 'enqueue'),
   members,
 })

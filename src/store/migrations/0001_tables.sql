@@ -19,7 +19,8 @@ create table runlane.nodes (
   constraint nodes_status_known check (status in ('serving', 'draining', 'stopped', 'dead'))
 ) with (fillfactor = 50);
 
--- The charts that wrote the stored snapshots: version and definition hash. A start with another chart is refused.
+-- The charts that wrote the stored snapshots: version and definition hash. A start whose version cannot read the
+-- snapshots of unfinished runs is refused; another definition under the same version is warned of.
 create table runlane.machines (
   machine text not null,
   version int not null,
@@ -102,6 +103,11 @@ create table runlane.agent_runs (
 
 create unique index agent_runs_one_holder_per_lane on runlane.agent_runs (lane_key) where holds_lane;
 create index agent_runs_lane_line on runlane.agent_runs (lane_key, lane_position) where status = 'waiting_on_lane';
+create index agent_runs_lane_line_of_agent on runlane.agent_runs (lane_key, agent, lane_position)
+  where status = 'waiting_on_lane';
+-- Lists: of a lane, and of what is not over.
+create index agent_runs_lane on runlane.agent_runs (lane_key, run_id);
+create index agent_runs_open on runlane.agent_runs (run_id) where ended_at is null;
 create index agent_runs_claimable on runlane.agent_runs (queue, priority desc, lane_position)
   where status = 'queued' and holds_lane;
 create index agent_runs_not_due on runlane.agent_runs (run_at) where status = 'queued' and not holds_lane;

@@ -58,6 +58,11 @@ declare
   made jsonb := '[]';
 begin
   for member in select value from jsonb_array_elements(members) loop
+    -- Written before, by a flush whose reply was lost: judging it again would find the run itself in its way.
+    if exists (select from runlane.agent_runs k where k.run_id = member ->> 'run_id') then
+      made := made || jsonb_build_object('run_id', member ->> 'run_id', 'existing', false);
+      continue;
+    end if;
     if member ->> 'idempotency_key' is not null then
       select r.run_id, p.options ->> 'request_hash' as request_hash into known
       from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
@@ -74,26 +79,25 @@ begin
         continue;
       end if;
     end if;
-    if member ->> 'lane_policy' = 'reject' and member ->> 'run_at' is null then
-      select r.run_id into known from runlane.agent_runs r
-      where r.lane_key = member ->> 'lane_key' and (r.holds_lane or r.status = 'waiting_on_lane')
-        and r.run_id <> member ->> 'run_id' limit 1;
+    if member ->> 'lane_policy' = 'reject' then
+      -- Two look-ups of one row each: together as an "or" they would gather the whole lane.
+      select coalesce(
+        (select a.run_id from runlane.agent_runs a where a.lane_key = member ->> 'lane_key' and a.holds_lane limit 1),
+        (select a.run_id from runlane.agent_runs a where a.lane_key = member ->> 'lane_key'
+          and a.status = 'waiting_on_lane' limit 1)) as run_id into known;
       if known.run_id is not null then
         raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'lane_busy',
           'run_id', known.run_id)::text;
       end if;
     elsif member ->> 'lane_policy' = 'coalesce' then
       select r.run_id into known from runlane.agent_runs r
-      where r.lane_key = member ->> 'lane_key' and r.status = 'waiting_on_lane' and r.agent = member ->> 'agent'
-        and r.run_id <> member ->> 'run_id'
+      where r.lane_key = member ->> 'lane_key' and r.agent = member ->> 'agent' and r.status = 'waiting_on_lane'
       order by r.lane_position desc limit 1;
       if known.run_id is not null then
         raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'coalesce',
           'run_id', known.run_id)::text;
       end if;
-    elsif member ->> 'lane_policy' = 'interrupt' and member ->> 'run_at' is null
-      -- Written before, by a flush whose reply was lost: the holder may be this very run by now.
-      and not exists (select from runlane.agent_runs k where k.run_id = member ->> 'run_id') then
+    elsif member ->> 'lane_policy' = 'interrupt' then
       -- The cancel of the holder is written with the run that asked for it: never one without the other.
       insert into runlane.run_commands (command_id, run_id, kind, payload, requested_by, reason, created_at)
       select member ->> 'interrupt_command_id', r.run_id, 'cancel', '{}', member ->> 'created_by',
@@ -126,11 +130,17 @@ declare
 begin
   if take_due then
     for due in
-      update runlane.agent_runs set status = 'waiting_on_lane', lane_position = nextval('runlane.lane_position'),
-        line_events = line_events || 'run.due'::text, line_since = at, status_since = at, version = version + 1
-      where run_id in (select r.run_id from runlane.agent_runs r
-        where r.status = 'queued' and not r.holds_lane and r.run_at <= at order by r.run_at limit 500)
-      returning run_id, lane_key
+      with coming as materialized (
+        select r.run_id from runlane.agent_runs r where r.status = 'queued' and not r.holds_lane and r.run_at <= at
+        order by r.run_at, r.run_id limit 500
+      ), placed as materialized (
+        -- Positions are taken in this order; an update would take them in the order of its plan.
+        select c.run_id, nextval('runlane.lane_position') as place from coming c
+      )
+      update runlane.agent_runs r set status = 'waiting_on_lane', lane_position = placed.place,
+        line_events = r.line_events || 'run.due'::text, line_since = at, status_since = at, version = r.version + 1
+      from placed where r.run_id = placed.run_id
+      returning r.run_id, r.lane_key
     loop
       lanes := lanes || due.lane_key;
       joined := joined || jsonb_build_object(due.run_id, 'queued');
@@ -223,6 +233,9 @@ language plpgsql as $$
 declare
   adopted text[];
 begin
+  if not exists (select from runlane.nodes n where n.epoch = adopter and n.status = 'serving' and n.lease_until > at) then
+    return '{}';
+  end if;
   update runlane.nodes set status = 'dead'
   where status in ('serving', 'draining') and epoch <> adopter and (all_others or lease_until < at);
   with orphaned as (

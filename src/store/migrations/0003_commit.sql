@@ -127,16 +127,19 @@ begin
       where w.status = 'pending';
   end if;
   if flush ? 'commands' then
-    insert into runlane.run_commands (command_id, run_id, kind, payload, requested_by, reason, created_at)
-    select x.command_id, x.run_id, x.kind, x.payload, x.requested_by, x.reason, at
-    from jsonb_to_recordset(flush -> 'commands') as x (command_id text, run_id text, kind text, payload jsonb,
-      requested_by text, reason text)
-    on conflict do nothing;
+    -- The letter goes out with its command and never again: a repeated command must not revive a consumed letter.
+    with written as (
+      insert into runlane.run_commands (command_id, run_id, kind, payload, requested_by, reason, created_at)
+      select x.command_id, x.run_id, x.kind, x.payload, x.requested_by, x.reason, at
+      from jsonb_to_recordset(flush -> 'commands') as x (command_id text, run_id text, kind text, payload jsonb,
+        requested_by text, reason text)
+      on conflict do nothing
+      returning command_id, run_id, kind, payload, requested_by, reason
+    )
     insert into runlane.run_inbox (run_id, kind, dedupe_key, payload, created_at)
-    select x.run_id, x.kind, x.command_id, x.payload || jsonb_build_object('command_id', x.command_id,
-      'by', x.requested_by, 'reason', x.reason), at
-    from jsonb_to_recordset(flush -> 'commands') as x (command_id text, run_id text, kind text, payload jsonb,
-      requested_by text, reason text)
+    select w.run_id, w.kind, w.command_id, w.payload || jsonb_build_object('command_id', w.command_id,
+      'by', w.requested_by, 'reason', w.reason), at
+    from written w
     on conflict do nothing;
   end if;
   if flush ? 'outcomes' then
@@ -158,7 +161,7 @@ begin
     on conflict (audit_key) do nothing;
   end if;
 
-  perform runlane.settle_lanes(lanes, joined, flush ? 'claim', at);
+  perform runlane.settle_lanes(lanes, joined, true, at);
   if flush ? 'adopt' then
     adopted := runlane.adopt((flush -> 'adopt' ->> 'epoch')::bigint, (flush -> 'adopt' ->> 'all_others')::boolean,
       (flush -> 'adopt' ->> 'limit')::int, at);
