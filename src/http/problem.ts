@@ -45,8 +45,6 @@ export function problem(c: Context, refusal: Refusal): Response {
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' }
   if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
   if (status === 503) headers['retry-after'] = '1'
-  // The rest of the body is not read: this connection cannot be used again.
-  if (status === 413) headers['connection'] = 'close'
   const body = {
     // First, so that they can't take the place of a member of the standard.
     ...refusal.details,

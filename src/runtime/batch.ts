@@ -29,16 +29,10 @@ export interface Item<T> {
   deadline: number
 }
 
-/** A command and its audit row: never one without the other. */
-export interface CommandRequest {
-  command: CommandDraft
-  audit: AuditDraft
-}
-
 /** What goes into one flush, with those who wait for it. */
 export interface Batch {
   groups: Item<CreateGroup>[]
-  commands: Item<CommandRequest>[]
+  commands: Item<CommandDraft>[]
   audits: AuditDraft[]
   records: { source: RecordSource; record: RunRecord }[]
   adopt: Flush['adopt']
@@ -60,8 +54,8 @@ export interface CommitterOptions {
 
 export const flushOf = (batch: Batch): Flush => ({
   groups: batch.groups.map((item) => item.draft),
-  commands: batch.commands.map((item) => item.draft.command),
-  audits: [...batch.audits, ...batch.commands.map((item) => item.draft.audit)],
+  commands: batch.commands.map((item) => item.draft),
+  audits: batch.audits,
   records: batch.records.map((item) => item.record),
   adopt: batch.adopt,
   claim: batch.claim,
@@ -112,4 +106,24 @@ export function takeUpTo<T>(queue: T[], most: number, sizeOf: (item: T) => numbe
 
 export function rejectAll(items: { reject(error: Error): void }[]): void {
   for (const item of items) item.reject(unavailable())
+}
+
+/** A write whose caller waits for so long. After that it may be written all the same: the caller is told that nobody knows. */
+export function patientItem<T>(draft: T, weight: number, patienceMs: number, now: number) {
+  const { promise: answered, resolve, reject } = Promise.withResolvers<GroupAnswer | undefined>()
+  const patience = setTimeout(() => reject(unavailable()), patienceMs)
+  const item: Item<T> = {
+    draft,
+    weight,
+    deadline: now + patienceMs,
+    resolve: (answer) => {
+      clearTimeout(patience)
+      resolve(answer)
+    },
+    reject: (error) => {
+      clearTimeout(patience)
+      reject(error)
+    },
+  }
+  return { item, answered }
 }

@@ -204,17 +204,14 @@ export class Commands {
   ): Promise<CommandRow> {
     const command_id = command.commandId ?? newCommandId()
     const { committer, mailroom, findCommand } = this.#options
-    await committer.command(
-      {
-        command_id,
-        run_id: run.run_id,
-        kind: command.kind,
-        payload: command.payload,
-        requested_by: caller.name,
-        reason: command.reason ?? null,
-      },
-      auditOf(run, caller, command.kind, command.reason, null),
-    )
+    await committer.command({
+      command_id,
+      run_id: run.run_id,
+      kind: command.kind,
+      payload: { ...command.payload, role: caller.role, request_id: caller.requestId },
+      requested_by: caller.name,
+      reason: command.reason ?? null,
+    })
     // Written is written: while the database is slow or away, the caller gets 202 and the letter is delivered later.
     await Promise.race([
       mailroom.deliver(run.run_id),
@@ -252,7 +249,7 @@ const auditOf = (
   caller: Caller,
   kind: string,
   reason: string | undefined,
-  code: string | null,
+  code: string,
 ) => ({
   audit_key: newRecordId(),
   actor: caller.name,
@@ -261,7 +258,7 @@ const auditOf = (
   target: run.run_id,
   run_id: run.run_id,
   reason: reason ?? null,
-  outcome: code === null ? ('applied' as const) : ('refused' as const),
+  outcome: 'refused' as const,
   code,
   request_id: caller.requestId,
 })

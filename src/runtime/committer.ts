@@ -14,17 +14,18 @@ import type {
 import { within } from '../within.ts'
 import {
   type Batch,
-  type CommandRequest,
   type CommitterOptions,
   flushOf,
   halves,
   type Item,
   madeAll,
+  patientItem,
   type RecordSource,
   rejectAll,
   takeUpTo,
   unavailable,
 } from './batch.ts'
+import { CALLER_PATIENCE_MS, COMMIT_TIMEOUT_MS, OUTAGE_AFTER_MS } from './patience.ts'
 
 /** Records of one flush: keeps a flush, and with it the time under the commit lock, short. */
 const RECORDS_MAX = 1000
@@ -36,13 +37,6 @@ const CREATE_BYTES_MAX = 2_000_000
 const WAITING_MAX = 20_000
 /** The same in characters. */
 const WEIGHT_MAX = 64_000_000
-/** How long a caller waits for its write while the database is away, in milliseconds. */
-const CALLER_PATIENCE_MS = 3_000
-/** A failure that is over sooner is a hiccup that callers only feel as a delay; a longer one is an outage. */
-const OUTAGE_AFTER_MS = 1_000
-/** A commit that takes longer counts as lost; its outcome is found out on a new connection. */
-const COMMIT_TIMEOUT_MS = 35_000
-
 /**
  * Group commit: while one flush is under way the next one gathers, so the round trip is shared by however many runs
  * have decided something meanwhile. One flush at a time per node.
@@ -55,7 +49,7 @@ export class Committer {
   #options: CommitterOptions
   #sources = new Set<RecordSource>()
   #groups: Item<CreateGroup>[] = []
-  #commands: Item<CommandRequest>[] = []
+  #commands: Item<CommandDraft>[] = []
   #audits: AuditDraft[] = []
   #adopt: Flush['adopt'] = null
   #claimAsked = false
@@ -89,9 +83,9 @@ export class Committer {
     return this.#submit(this.#groups, group, group.weight) as Promise<GroupAnswer>
   }
 
-  /** Writes a command, its inbox letter and its audit row. @throws Refusal database_unavailable */
-  async command(command: CommandDraft, audit: AuditDraft): Promise<void> {
-    await this.#submit(this.#commands, { command, audit }, JSON.stringify(command.payload).length)
+  /** Writes a command and its inbox letter; the audit row comes with the decision. @throws Refusal database_unavailable */
+  async command(command: CommandDraft): Promise<void> {
+    await this.#submit(this.#commands, command, JSON.stringify(command.payload).length)
   }
 
   audit(audit: AuditDraft): void {
@@ -130,19 +124,15 @@ export class Committer {
     const full = queue.length >= WAITING_MAX || this.#weight > WEIGHT_MAX
     if (this.#stopped || !this.available || full) return Promise.reject(unavailable())
     this.#weight += weight
-    return new Promise<GroupAnswer | undefined>((resolve, reject) => {
-      // It may be written all the same: the caller is told that nobody knows.
-      const patience = setTimeout(() => reject(unavailable()), CALLER_PATIENCE_MS)
-      const deadline = this.#options.monotonicMs() + CALLER_PATIENCE_MS
-      const settle =
-        <A>(end: (answer: A) => void) =>
-        (answer: A): void => {
-          clearTimeout(patience)
-          end(answer)
-        }
-      queue.push({ draft, weight, deadline, resolve: settle(resolve), reject: settle(reject) })
-      this.#wake()
-    }).finally(() => {
+    const { item, answered } = patientItem(
+      draft,
+      weight,
+      CALLER_PATIENCE_MS,
+      this.#options.monotonicMs(),
+    )
+    queue.push(item)
+    this.#wake()
+    return answered.finally(() => {
       this.#weight -= weight
     })
   }

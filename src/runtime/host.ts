@@ -178,9 +178,8 @@ export class Host {
   }
 
   #notStarted(hosted: Hosted, error: unknown): void {
-    const { runId } = hosted.ledger
     this.#options.log.error(
-      { run_id: runId, problem: String(error) },
+      { run_id: hosted.ledger.runId, problem: String(error) },
       'an attempt could not be started',
     )
     if (this.#isHosted(hosted)) this.#lose(hosted, 'start_failed')

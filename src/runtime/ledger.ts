@@ -69,11 +69,19 @@ export class Ledger extends RecordDraft {
 
   /** Consumes an inbox letter; a refused one changes nothing else about the run. */
   settleLetter(letter: Letter, status: 'applied' | 'refused', outcome: string): void {
-    const { outcomes, consumed } = this.open()
+    const { outcomes, consumed, audits } = this.open()
     consumed.push({ run_id: this.runId, dedupe_key: letter.dedupe_key })
     if (letter.command_id === null) return
     const { command_id } = letter
     outcomes.push({ run_id: this.runId, command_id, status, outcome })
+    audits.push({
+      ...letter.audit,
+      audit_key: command_id,
+      target: this.runId,
+      run_id: this.runId,
+      outcome: status,
+      code: status === 'refused' ? 'not_possible' : null,
+    })
     if (!isTerminal(this.status)) this.event('command_applied', 1, { command_id, status, outcome })
   }
 
@@ -119,6 +127,7 @@ export class Ledger extends RecordDraft {
       waitpoints: draft.waitpoints,
       outcomes: draft.outcomes,
       consumed: draft.consumed,
+      audits: draft.audits,
       weight: draft.weight,
     }
     this.#version += 1

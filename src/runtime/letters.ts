@@ -3,10 +3,22 @@ import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
 
 /** What a letter of the inbox says to the chart. Letters are written by this service only, so their form is known. */
 export function messageOfLetter(row: InboxRow): RunMessage | undefined {
-  const letter = { dedupe_key: row.dedupe_key, command_id: textOrNull(row.payload['command_id']) }
   const by = textOrNull(row.payload['by']) ?? 'unknown'
+  const reason = textOrNull(row.payload['reason'])
+  const letter = {
+    dedupe_key: row.dedupe_key,
+    command_id: textOrNull(row.payload['command_id']),
+    audit: {
+      action: `agent_runtime.${row.kind}`,
+      actor: by,
+      // An interrupt comes from whoever may post runs.
+      role: textOrNull(row.payload['role']) ?? 'service',
+      reason,
+      request_id: textOrNull(row.payload['request_id']),
+    },
+  }
   if (row.kind === 'cancel') {
-    return { type: 'cancel.requested', by, reason: textOrNull(row.payload['reason']), letter }
+    return { type: 'cancel.requested', by, reason, letter }
   }
   if (row.kind === 'resume') {
     const resolutions = (row.payload['resolutions'] ?? []) as unknown as {

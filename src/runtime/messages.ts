@@ -1,7 +1,7 @@
 import type { RunEvent } from '../../machines/run-setup.ts'
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { KeyDraft } from '../store/flush.ts'
+import type { AuditDraft, KeyDraft } from '../store/flush.ts'
 
 /** A question that parks a run. */
 export interface Question {
@@ -52,6 +52,8 @@ interface Payloads {
 export interface Letter {
   dedupe_key: string
   command_id: string | null
+  /** Whose action it is: the audit row is written with the decision, and says what became of it. */
+  audit: Pick<AuditDraft, 'action' | 'actor' | 'role' | 'reason' | 'request_id'>
 }
 
 type Message<E extends RunEvent> = E extends { type: infer T }

@@ -1,6 +1,6 @@
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { CallDraft, EventDraft, KeyDraft, WaitpointDraft } from '../store/flush.ts'
+import type { AuditDraft, CallDraft, EventDraft, KeyDraft, WaitpointDraft } from '../store/flush.ts'
 import type { CheckpointType, HostedRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
 
@@ -28,6 +28,7 @@ export interface Draft {
   waitpoints: WaitpointDraft[]
   outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
   consumed: { run_id: string; dedupe_key: string }[]
+  audits: AuditDraft[]
   joinsFrom: RunStatus | null
   weight: number
 }
@@ -134,6 +135,7 @@ export class RecordDraft {
       waitpoints: [],
       outcomes: [],
       consumed: [],
+      audits: [],
       joinsFrom: null,
       weight: 1000,
     }

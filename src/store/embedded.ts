@@ -84,11 +84,11 @@ async function freshFolder(folder: string): Promise<void> {
 }
 
 function answers(socket: string): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((tell) => {
     const probe = connect({ path: socket })
     const settle = (answered: boolean) => (): void => {
       probe.destroy()
-      resolve(answered)
+      tell(answered)
     }
     probe.once('connect', settle(true)).once('error', settle(false))
   })

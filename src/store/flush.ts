@@ -143,6 +143,8 @@ export interface RunRecord {
   waitpoints: WaitpointDraft[]
   outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
   consumed: { run_id: string; dedupe_key: string }[]
+  /** Audit rows of what was decided: written only if the record is. */
+  audits: AuditDraft[]
   /** Characters of JSON that its payloads take, roughly. */
   weight: number
 }
@@ -239,7 +241,10 @@ export function flushText(flush: Flush): string {
     records.flatMap((record) => record.consumed),
   )
   put('commands', flush.commands)
-  put('audits', flush.audits)
+  put('audits', [
+    ...flush.audits,
+    ...records.flatMap((record) => record.audits.map((audit) => ({ ...audit, of_record: true }))),
+  ])
   if (flush.adopt) sections['adopt'] = flush.adopt
   if (flush.claim) sections['claim'] = flush.claim
   return JSON.stringify(sections)

@@ -157,7 +157,9 @@ begin
     select at, x.actor, x.role, x.action, x.target, x.run_id, x.reason, x.outcome, x.code, x.request_id,
       x.audit_key
     from jsonb_to_recordset(flush -> 'audits') as x (actor text, role text, action text, target text, run_id text,
-      reason text, outcome text, code text, request_id text, audit_key text)
+      reason text, outcome text, code text, request_id text, audit_key text,
+      of_record boolean)
+    where whole or x.of_record is null or x.run_id = any (accepted)
     on conflict (audit_key) do nothing;
   end if;
 
