@@ -14,6 +14,11 @@ export interface LeaseOptions {
   onError(error: unknown): void
 }
 
+/** Pause after a renewal that failed, in milliseconds. */
+const RETRY_MS = 150
+/** A healthy but busy database gets at least this long to answer, in milliseconds. */
+const ANSWER_MS_MIN = 1_000
+
 /**
  * The node's right to act. It is renewed by the database's clock, every third of its length; how long we believe in it
  * is measured by our own monotonic clock *from before the renewal was sent*, so our belief always ends before the
@@ -85,7 +90,9 @@ export class Lease {
     const { signal } = this.#stopping
     const pause = this.#options.leaseMs / 3
     while (!signal.aborted) {
-      await delay(pause, undefined, { signal }).catch(() => {})
+      // After a failure there is no time to lose: what is left of the lease is all there is.
+      const next = this.#reachableSince === null ? Math.min(pause, RETRY_MS) : pause
+      await delay(next, undefined, { signal }).catch(() => {})
       if (!signal.aborted) await this.#renew()
     }
   }
@@ -94,9 +101,10 @@ export class Lease {
     const { line, leaseMs, monotonicMs } = this.#options
     const sentAt = monotonicMs()
     try {
-      const renewed = await within(leaseMs, renewLease(line.sql, this.#epoch, leaseMs), () =>
-        line.replace(),
-      )
+      // A renewal that is not answered soon leaves room for another one on a new connection.
+      const patience = Math.max(leaseMs / 3, ANSWER_MS_MIN)
+      const sent = renewLease(line.sql, this.#epoch, leaseMs)
+      const renewed = await within(patience, sent, () => line.replace())
       if (renewed) return this.#renewed(sentAt)
       this.#deadline[0] = 0
       await this.#register()
