@@ -1,5 +1,6 @@
 import type { Json } from '../json.ts'
-import type { CallKind, CallRow, Effects } from '../store/rows.ts'
+import type { CallDraft } from '../store/flush.ts'
+import type { CallRow } from '../store/rows.ts'
 
 /** What an executor needs to run one attempt; plain JSON, so that it can cross a thread or a wire. */
 export interface Job {
@@ -16,19 +17,7 @@ export interface Job {
 export const SAYING_LENGTH_MAX = 200
 
 /** A call of the agent as its session reports it. */
-export interface SessionCall {
-  tool_call_id: string
-  position: number
-  settled: number | null
-  kind: CallKind
-  /** Name of the tool or step. */
-  tool: string
-  args_hash: string | null
-  effects: Effects | null
-  outcome: 'started' | 'succeeded' | 'failed'
-  result: Json
-  error_message: string | null
-  duration_ms: number | null
+export type SessionCall = Omit<CallDraft, 'run_id' | 'attempt'> & {
   /** Characters of the result's JSON text. */
   size: number
 }

@@ -87,7 +87,7 @@ export class Ledger extends RecordDraft {
 
   /** Takes the record that is due. Version and sequence go on from it, whatever becomes of it. */
   take(): RunRecord {
-    const draft = this.open()
+    const { joinsFrom, ...rows } = this.open()
     this.draft = null
     const { status, fields } = this
     const { context } = this.chart
@@ -106,7 +106,7 @@ export class Ledger extends RecordDraft {
         attempt: context.attempt,
         chart: sameChart(this.chart, before) ? null : encodeChart(this.chart),
         releases,
-        joins_from: draft.joinsFrom,
+        joins_from: joinsFrom,
         frees_lane: before.context.holds_lane && !context.holds_lane,
         ends: isTerminal(status),
         cancel_requested: fields.cancel_requested,
@@ -118,17 +118,7 @@ export class Ledger extends RecordDraft {
         checkpoint_id: fields.checkpoint_id,
         checkpoint_type: fields.checkpoint_type,
       },
-      events: draft.events,
-      results: draft.results,
-      forgotten: draft.forgotten,
-      payload: draft.payload,
-      keys: draft.keys,
-      journals: draft.journals,
-      waitpoints: draft.waitpoints,
-      outcomes: draft.outcomes,
-      consumed: draft.consumed,
-      audits: draft.audits,
-      weight: draft.weight,
+      ...rows,
     }
     this.#version += 1
     if (releases) this.#ownerEpoch = null

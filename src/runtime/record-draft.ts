@@ -1,36 +1,26 @@
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { AuditDraft, CallDraft, EventDraft, KeyDraft, WaitpointDraft } from '../store/flush.ts'
-import type { CheckpointType, HostedRow, RunStatus } from '../store/rows.ts'
+import type { KeyDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
+import type { CheckpointType, HostedRow, RunRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
 
 /** The fields of a run that its decisions change, beside the chart. */
-export interface RunFields {
-  detail: string | null
-  phase: string | null
-  saying: string | null
-  tool: string | null
-  error_code: string | null
-  error_message: string | null
-  checkpoint_id: string | null
-  checkpoint_type: CheckpointType | null
-  cancel_requested: boolean
-}
+export type RunFields = Pick<
+  RunRow,
+  | 'detail'
+  | 'phase'
+  | 'saying'
+  | 'tool'
+  | 'error_code'
+  | 'error_message'
+  | 'checkpoint_id'
+  | 'checkpoint_type'
+> & { cancel_requested: boolean }
 
 /** What is decided and not yet taken by the committer: one record, however many decisions it holds. */
-export interface Draft {
-  events: EventDraft[]
-  results: CallDraft[]
-  forgotten: { run_id: string; tool_call_id: string }[]
-  payload: { run_id: string; output?: Json; input?: Json } | null
-  keys: (KeyDraft & { run_id: string })[]
-  journals: { journal_key: string; content: Json; run_id: string }[]
-  waitpoints: WaitpointDraft[]
-  outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
-  consumed: { run_id: string; dedupe_key: string }[]
-  audits: AuditDraft[]
+type Draft = Omit<RunRecord, 'change'> & {
+  /** The run enters the line of its lane, coming from this status. */
   joinsFrom: RunStatus | null
-  weight: number
 }
 
 /** What the facts of a decision are written into: the run's fields, and the rows of its next record. */

@@ -1,8 +1,7 @@
 import type { Json } from '../json.ts'
 import type {
-  CallKind,
+  CallRow,
   CheckpointType,
-  Effects,
   EncodedChart,
   HostedRow,
   RunOptions,
@@ -73,21 +72,8 @@ export interface EventDraft {
   payload: Record<string, Json>
 }
 
-export interface CallDraft {
-  run_id: string
-  tool_call_id: string
-  position: number
-  settled: number | null
-  kind: CallKind
-  tool: string
-  args_hash: string | null
-  effects: Effects | null
-  outcome: 'started' | 'succeeded' | 'failed'
-  result: Json
-  error_message: string | null
-  attempt: number
-  duration_ms: number | null
-}
+/** A row of the envelope as it is written; the database adds the times. */
+export type CallDraft = Omit<CallRow, 'started_at' | 'finished_at'>
 
 export interface WaitpointDraft {
   token_id: string
