@@ -1,9 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import postgres from 'postgres'
-import { expect, inject, test } from 'vitest'
+import { expect, inject, onTestFinished, test, vi } from 'vitest'
 import { freshDatabase } from './fresh-database.ts'
 import { createDatabase, startPostgres } from './postgres.ts'
 
@@ -69,11 +69,16 @@ test('a data directory that the caller gave outlives its server', async () => {
 })
 
 test('refuses to start on a setting that Postgres does not know, with its words, and leaves nothing', async () => {
-  const ours = (): string[] =>
-    readdirSync(tmpdir()).filter((name) => name.startsWith('runlane-postgres'))
-  const before = ours()
+  // A folder of its own: other tests start servers in the common one at the same time.
+  const folder = mkdtempSync(join(tmpdir(), 'runlane-refused-'))
+  chmodSync(folder, 0o755)
+  vi.stubEnv('TMPDIR', folder)
+  onTestFinished(() => {
+    vi.unstubAllEnvs()
+    rmSync(folder, { recursive: true })
+  })
   await expect(startPostgres({ settings: { no_such: 1 } })).rejects.toThrow('no_such')
-  expect(ours()).toEqual(before)
+  expect(readdirSync(folder)).toEqual([])
 })
 
 test('a database is empty, bears the name asked for, and is gone after drop, even in use', async () => {
