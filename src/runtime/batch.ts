@@ -84,7 +84,7 @@ function pick(batch: Batch, keep: (item: unknown) => boolean): Batch {
 export const unavailable = (): Refusal =>
   new Refusal(
     'database_unavailable',
-    'the database is away; the write may or may not have happened: repeat it with the same Idempotency-Key',
+    'the database is away or too slow; the write may or may not have happened: repeat it with the same Idempotency-Key',
   )
 
 /** The answer of a group that needed no locked look: all its runs were made. */

@@ -117,9 +117,7 @@ export class Host {
   /** Hands over what is left after a drain: calls in flight stay recorded as started. */
   async handOverRest(timeoutMs: number): Promise<void> {
     for (const hosted of this.#hosted.values()) {
-      hosted.sessions += 1
-      hosted.session?.kill()
-      hosted.session = null
+      this.#endSession(hosted)
       hosted.actor.send({ type: 'attempt.handed_over' })
     }
     await this.drain(timeoutMs)
