@@ -287,6 +287,31 @@ const settings = {
     'private hosts or CIDRs that callbacks, declared tools and `http` steps may reach, comma-separated; unset: loopback while `HOST` is loopback, else none',
   ),
   nodeId: setting('RUNLANE_NODE_ID', null, nodeId, 'shown in snapshots; unset: host and pid'),
+  openaiApiKey: secret('OPENAI_API_KEY', z.string(), 'for models `openai:…` and the `assistant`'),
+  openaiBaseUrl: setting(
+    'OPENAI_BASE_URL',
+    null,
+    keySetUrl,
+    'an OpenAI-compatible server instead, up to and with its `/v1`; it may need no key',
+  ),
+  openaiModel: setting(
+    'OPENAI_MODEL',
+    null,
+    z.string(),
+    'model of the `assistant`; else `gpt-5.2`',
+  ),
+  anthropicApiKey: secret(
+    'ANTHROPIC_API_KEY',
+    z.string(),
+    'for models `anthropic:…`, and for the `assistant` when no OpenAI is set',
+  ),
+  anthropicBaseUrl: setting('ANTHROPIC_BASE_URL', null, keySetUrl, 'another server for them'),
+  anthropicModel: setting(
+    'ANTHROPIC_MODEL',
+    null,
+    z.string(),
+    'model of the `assistant`; else `claude-opus-4-7`',
+  ),
 } satisfies Record<string, Setting>
 
 type Parsed = {

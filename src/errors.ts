@@ -25,6 +25,8 @@ export type RefusalCode =
   | 'unknown_tool_call'
   | 'not_waiting'
   | 'ambiguous_answer'
+  | 'agent_exists'
+  | 'too_many_agents'
   | 'record_refused'
   | 'database_unavailable'
   | 'draining'

@@ -1,5 +1,23 @@
-/** What agents are written against. */
-export type { Agent, AgentContext, StepScope, Tool, ToolScope } from './agents/agent.ts'
+/** What agents are written against: `import { defineAgent, tool, z } from 'runlane'`. */
+export { z } from 'zod'
+export type {
+  Agent,
+  AgentContext,
+  JsonSchema,
+  McpServer,
+  ModelChoice,
+  ModelReply,
+  ModelRequest,
+  ModelToolCall,
+  StepScope,
+  Timeouts,
+  Tool,
+  ToolCallOptions,
+  ToolOffer,
+  ToolScope,
+} from './agents/agent.ts'
 export { RunError, ToolError } from './agents/agent.ts'
+export { defineAgent, DefinitionError, tool } from './agents/define.ts'
+export type { AgentDefinition, AgentSpec, ToolSpec } from './agents/define.ts'
 export type { Json } from './json.ts'
 export type { Effects } from './store/rows.ts'

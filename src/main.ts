@@ -1,18 +1,29 @@
 /** The composition root: the only place that reads the environment, and the only one that ends the process. */
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
+import { resolve as absolute } from 'node:path'
 import process from 'node:process'
 import { type ServerType, serve } from '@hono/node-server'
-import { createRegistry } from './agents/registry.ts'
+import { declaredCard } from './agents/declared.ts'
+import { AgentDirectory } from './agents/directory.ts'
 import { Outbound } from './agents/outbound.ts'
+import { SCRIPTED_CARD } from './agents/scripted.ts'
 import { systemClock } from './clock.ts'
 import { type Config, ConfigError, parseConfig } from './config.ts'
 import { messageOf, StartError } from './errors.ts'
+import { LocalExecutors } from './executors/local/compose.ts'
+import { watchFolder } from './executors/local/watch.ts'
 import { createApp } from './http/app.ts'
 import { authenticator, ownAdminToken } from './http/tokens.ts'
-import { jsonLogger } from './runtime/log.ts'
+import { jsonLogger, type Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
-import { type DatabaseTarget, isConnectionError, openDatabase } from './store/database.ts'
+import { findDeclared, listDeclared } from './store/agents.ts'
+import {
+  type Database,
+  type DatabaseTarget,
+  isConnectionError,
+  openDatabase,
+} from './store/database.ts'
 import { startEmbedded } from './store/embedded.ts'
 import { migrate } from './store/migrate.ts'
 import { welcome } from './welcome.ts'
@@ -28,24 +39,15 @@ const STOP_MS = 9_600
 
 async function start(config: Config): Promise<void> {
   const log = jsonLogger((line) => process.stderr.write(`${line}\n`))
-  const embedded = config.databaseUrl === null ? await startEmbedded(config.dataDir) : null
-  const target: DatabaseTarget = embedded?.target ?? {
-    url: config.databaseUrl ?? '',
-    notifies: true,
-  }
-  const database = openDatabase(target)
-  await migrate(database.reads).catch((error: unknown) => {
-    if (!isConnectionError(error) || embedded) throw error
-    throw new StartError(`DATABASE_URL: the database does not answer: ${messageOf(error)}`)
-  })
-  const token = config.adminToken ?? (await ownAdminToken(database.reads, config.dataDir))
   const outbound = new Outbound(config.webhookAllow)
-  const agents = createRegistry(outbound)
+  const store = openStore(config)
+  const { agents, executors, load } = composeAgents(config, store, outbound, log)
+  // Beside each other: importing agent modules and starting the embedded database take a second each.
+  const [{ database, embedded, token }] = await Promise.all([store, load()])
   const node = new RunlaneNode({
     database,
     alone: embedded !== null,
-    agents,
-    allow: config.webhookAllow,
+    executor: (facts) => executors.forNode(facts),
     nodeId: config.nodeId,
     version,
     leaseMs: config.leaseMs,
@@ -73,15 +75,22 @@ async function start(config: Config): Promise<void> {
     await node.stop()
     throw error
   })
+  const unwatch = process.argv.includes('--watch-agents')
+    ? watchFolder(absolute(config.agents), () => {
+        load().catch((error: unknown) => log.error({ problem: String(error) }, 'agents not loaded'))
+      })
+    : () => {}
   let stopping = false
   const stop = async (): Promise<void> => {
     if (stopping) return
     stopping = true
     setTimeout(() => process.exit(0), STOP_MS)
     server.close()
+    unwatch()
     await node.stop()
     await new Promise((resolve) => setTimeout(resolve, node.feed.readers > 0 ? CLOSE_MS : 0))
     if ('closeAllConnections' in server) server.closeAllConnections()
+    executors.close()
     await outbound.close()
     await database.close()
     await embedded?.close()
@@ -93,6 +102,75 @@ async function start(config: Config): Promise<void> {
   const port = typeof address === 'object' && address ? address.port : config.port
   process.stdout.write(
     welcome({ host: config.host, port, token, configured: config.adminToken !== null }),
+  )
+}
+
+interface Store {
+  database: Database
+  embedded: Awaited<ReturnType<typeof startEmbedded>> | null
+  token: string
+}
+
+/** The database with the schema of this version in it. */
+async function openStore(config: Config): Promise<Store> {
+  const embedded = config.databaseUrl === null ? await startEmbedded(config.dataDir) : null
+  const target: DatabaseTarget = embedded?.target ?? {
+    url: config.databaseUrl ?? '',
+    notifies: true,
+  }
+  const database = openDatabase(target)
+  await migrate(database.reads).catch((error: unknown) => {
+    if (!isConnectionError(error) || embedded) throw error
+    throw new StartError(`DATABASE_URL: the database does not answer: ${messageOf(error)}`)
+  })
+  const token = config.adminToken ?? (await ownAdminToken(database.reads, config.dataDir))
+  return { database, embedded, token }
+}
+
+/** Which agents there are and what runs them; `load` reads the agent modules, again and again if need be. */
+function composeAgents(config: Config, store: Promise<Store>, outbound: Outbound, log: Logger) {
+  const environment = agentEnvironment(process.env)
+  const agents = new AgentDirectory({
+    scripted: SCRIPTED_CARD,
+    environment,
+    findDeclared: async (name) => {
+      const row = await findDeclared((await store).database.runtime, name)
+      return row && declaredCard(row.definition, outbound)
+    },
+    listDeclared: async () => {
+      const rows = await listDeclared((await store).database.reads)
+      return rows.map((row) => declaredCard(row.definition, outbound))
+    },
+  })
+  const executors = new LocalExecutors({
+    agents,
+    outbound,
+    allow: config.webhookAllow,
+    version,
+    environment,
+    silenceMs: config.watchdogExecutorMs,
+    onUncaught: (run_id, problem) =>
+      log.error({ run_id, problem }, 'agent code threw an error that nobody caught'),
+  })
+  const load = async (): Promise<void> => {
+    try {
+      await executors.load(absolute(config.agents))
+    } catch (error) {
+      throw new StartError(`RUNLANE_AGENTS ${config.agents}: ${messageOf(error)}`)
+    }
+    for (const { file, message } of agents.problems)
+      log.error({ file, problem: message }, 'an agent module cannot be used')
+  }
+  return { agents, executors, load }
+}
+
+/** Agent code gets the environment, for keys of its own and of providers, but nothing that opens the service itself. */
+function agentEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
+  const isOurs = (name: string): boolean => /^(RUNLANE_|DATABASE_URL$|PG[A-Z]+$)/i.test(name)
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value === undefined || isOurs(name) ? [] : [[name, value]],
+    ),
   )
 }
 

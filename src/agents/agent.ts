@@ -1,41 +1,126 @@
+import type { LanguageModel, ModelMessage } from 'ai'
 import type { Json } from '../json.ts'
 import type { Effects } from '../store/rows.ts'
 
+/** A JSON Schema, as models see it. */
+export type JsonSchema = { [key: string]: Json }
+
 /** What a tool gets beside its input. */
 export interface ToolScope {
-  /** Aborted when the call must end: a hard stop, or, for `effects: 'none'`, a cancel. */
+  /** Aborted when the call must end: its time-out, a hard stop, or, for `effects: 'none'`, a cancel. */
   signal: AbortSignal
   /** The same for every invocation of this call, on whatever node: send it along wherever the other side can use it. */
   idempotencyKey: string
   toolCallId: string
+  /** Tells how far the call is: shown as the phase of the run, at most once a second. */
+  progress: (note: string) => void
 }
 
 /** Something outside that an agent can call. */
 export interface Tool<Input = Json> {
   description?: string
+  /** What a model has to give; a tool without it takes an object of anything. */
+  input_schema?: JsonSchema
   /**
    * What repeating the call does: `none` changes nothing outside, `idempotent` is safe under the same key, `unsafe` is
    * never repeated without a human's word. Default `unsafe`. A function decides by the input.
    */
   effects?: Effects | ((input: Input) => Effects)
+  /** Milliseconds after which the call is aborted and has failed; default: none. */
+  timeout_ms?: number
   execute(input: Input, scope: ToolScope): unknown
 }
 
-/** An agent that is code: `run` is called once per attempt, and what it asks of `ctx` is recorded once per run. */
+/** A server that speaks the Model Context Protocol: its tools are the agent's. */
+export interface McpServer {
+  /** Streamable HTTP. Either this or `command`. */
+  url?: string
+  headers?: Record<string, string>
+  /** A program that speaks over its standard input and output. */
+  command?: string
+  args?: string[]
+  /** Added to a minimal environment (PATH, HOME and the like). */
+  env?: Record<string, string>
+  /** Put before the names of its tools with an underscore, where two servers name a tool alike. */
+  prefix?: string
+  /** Silence after which a call has failed: each progress report starts it anew. Default 5m. */
+  timeout?: string
+}
+
+/** `provider:model` (`openai:gpt-5.2`), or a model object of the AI SDK. */
+export type ModelChoice = string | Exclude<LanguageModel, string>
+
+/** Clocks of the watchdog for the runs of an agent, such as `"30s"`. */
+export interface Timeouts {
+  reasoning?: string
+  tool?: string
+  turn?: string
+}
+
+/** What the runtime runs: `run` is called once per attempt, and what it asks of `ctx` is recorded once per run. */
 export interface Agent {
   name: string
+  description?: string
+  /** The system prompt of its model calls. */
+  instructions?: string
+  /** The first one is called. */
+  models?: readonly ModelChoice[]
   /** The tools by name; a function finds them when their names are not known beforehand. */
   tools?: Record<string, Tool<never>> | ((name: string) => Tool<never> | undefined)
-  /** Checks an input when a run is posted; answers what does not fit. */
-  validate?(input: unknown): { path: string; message: string }[]
-  /** True when this input needs a thread of its own, because its code may block the event loop. */
-  needsThread?(input: Json): boolean
+  mcp?: readonly McpServer[]
   run(ctx: AgentContext): Promise<unknown>
+}
+
+/** A tool as a model is told of it. */
+export interface ToolOffer {
+  name: string
+  description: string
+  input_schema: JsonSchema
+}
+
+export interface ModelRequest {
+  /** The conversation so far, in the message format of the AI SDK. */
+  messages: ModelMessage[]
+  /** Default: the agent's. */
+  instructions?: string
+  /** What the model may ask for: tools of the agent by name (`*`: all of them), offers of your own. Default: none. */
+  tools?: (string | ToolOffer)[]
+}
+
+/** A tool that the model wants to be called; nothing has called it yet. */
+export interface ModelToolCall {
+  /** Unique within the messages, whatever the provider said. */
+  id: string
+  /** The provider's id; some servers use `call_0` again and again. */
+  provider_id: string
+  name: string
+  input: Json
+  /** Why the input is not to be used: the model wrote something that is not JSON. */
+  invalid?: string
+}
+
+export interface ModelReply {
+  text: string
+  tool_calls: ModelToolCall[]
+  /** `stop`, `length`, `content-filter`, `tool-calls`, `error`, `other`. */
+  finish_reason: string
+  /** The model that answered, as `provider:model`. */
+  model: string
+  usage: { input_tokens: number; output_tokens: number }
+  /** What to append to the messages. */
+  messages: ModelMessage[]
 }
 
 export interface StepScope {
   signal: AbortSignal
   idempotencyKey: string
+}
+
+export interface ToolCallOptions {
+  /** An id of your own instead of the automatic one; unique within the run. */
+  callId?: string
+  /** The id that the model's provider gave the call: recorded beside ours. */
+  providerCallId?: string
 }
 
 /**
@@ -60,7 +145,13 @@ export interface AgentContext {
    * outcome: `none` and `idempotent` calls are made again, for an `unsafe` one a human is asked.
    * @throws ToolError when the tool failed
    */
-  tool(name: string, input?: Json, options?: { callId?: string }): Promise<Json>
+  tool(name: string, input?: Json, options?: ToolCallOptions): Promise<Json>
+  /**
+   * Calls the agent's model and streams its text to the readers of the run. The answer is recorded whole; dying before
+   * that means that the model is called again, and the stream goes on from where the new answer differs.
+   * @throws RunError with the kind of failure as its code (`rate_limit`, `auth_error`, `context_length`, …)
+   */
+  model(request: ModelRequest): Promise<ModelReply>
   /** Streams text to the readers of the run, whole or in `chunks` over `ms` milliseconds. */
   say(text: string, options?: { chunks?: number; ms?: number }): Promise<void>
   /** Merges these fields into the journal of the conversation. */

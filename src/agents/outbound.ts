@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
-import { Agent, request } from 'undici'
+import { Agent, fetch as undiciFetch, request } from 'undici'
 import { type Json, jsonProblems } from '../json.ts'
 
 /** Addresses that are inside somebody's network: refused unless allowed by name, address or CIDR. */
@@ -100,6 +100,19 @@ export class Outbound {
         cause,
       })
     }
+  }
+
+  /** `fetch` with the same two checks; redirects are errors, since they would lead elsewhere. */
+  fetch: typeof globalThis.fetch = async (input, init) => {
+    const url = input instanceof Request ? input.url : String(input)
+    const refused = this.refusal(url)
+    if (refused) throw new Error(`${url} ${refused}`)
+    const answer = await undiciFetch(url, {
+      ...(init as object),
+      redirect: 'error',
+      dispatcher: this.#agent,
+    })
+    return answer as unknown as Response
   }
 
   async close(): Promise<void> {

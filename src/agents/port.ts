@@ -22,16 +22,26 @@ export type SessionCall = Omit<CallDraft, 'run_id' | 'attempt'> & {
   size: number
 }
 
+/** Something moved: no new checkpoint, but worth a record. */
+export interface ProgressReport {
+  type: 'progress.reported'
+  phase?: string
+  saying?: string
+  /** A say or model call that is under way, as far as it is. */
+  call?: SessionCall
+  /** Its text goes on: at `offset` of the message, in UTF-16 code units. What was there behind it is void. */
+  delta?: { text: string; offset: number }
+  /** The model call was begun with this model, as `provider:model`. */
+  model?: string
+  /** The model call has failed with this kind of failure. */
+  failure?: { kind: string; message: string }
+}
+
 /** What a session can tell its run. */
 export type SessionMessage =
   | { type: 'call.recorded'; call: SessionCall }
   | { type: 'tool.finished'; call: SessionCall }
-  | {
-      type: 'progress.reported'
-      phase?: string
-      saying?: string
-      delta?: { text: string; call: SessionCall }
-    }
+  | ProgressReport
   | { type: 'run.completed'; output: Json; size: number }
   | { type: 'run.failed'; code: string; message: string }
   | { type: 'session.exited' }

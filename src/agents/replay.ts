@@ -40,6 +40,16 @@ export class Replay {
     return recorded
   }
 
+  /** The code has returned after `position` calls. @throws RunError nondeterministic_replay when it made more before */
+  finished(position: number): void {
+    const next = this.#byPosition.get(position + 1)
+    if (!next) return
+    throw new RunError(
+      'nondeterministic_replay',
+      `the agent returned after ${position} calls now and went on with call ${position + 1}, ${nameOf(next)}, before: its code has changed or is not deterministic`,
+    )
+  }
+
   /** Resolves when every call that settled before this one has settled again. */
   turnOf(recorded: CallRow): Promise<void> {
     return new Promise((resolve) => {

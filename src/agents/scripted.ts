@@ -3,13 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Json } from '../json.ts'
 import { type Agent, type AgentContext, RunError, type Tool } from './agent.ts'
 import type { Outbound } from './outbound.ts'
-import {
-  parseScript,
-  type Script,
-  type ScriptStep,
-  scriptProblems,
-  type ToolStep,
-} from './script.ts'
+import type { AgentCard } from './source.ts'
+import { parseScript, type Script, type ScriptStep, type ToolStep } from './script.ts'
 
 /**
  * The agent whose input is its script. It needs no model key, so demos, load tests, deployment checks and black-box
@@ -21,13 +16,30 @@ export function scriptedAgent(outbound: Outbound): Agent {
   return {
     name: 'scripted',
     tools: (name) => (name === 'http' ? tools.http : tools.simulated),
-    validate: (input) => scriptProblems(input, outbound),
-    needsThread: (input) => parseScript(input).steps.some((step) => 'spin' in step),
     async run(ctx) {
       const script = parseScript(ctx.input)
       return perform(ctx, script)
     },
   }
+}
+
+/** True when a step of this script may block its thread, so that it needs one of its own. */
+export const scriptBlocks = (input: Json): boolean =>
+  parseScript(input).steps.some((step) => 'spin' in step)
+
+export const SCRIPTED_CARD: AgentCard = {
+  name: 'scripted',
+  kind: 'built_in',
+  description: 'Its input is its script: for demos, load tests and deployment checks.',
+  models: [],
+  tools: [],
+  mcp: [],
+  delegates: [],
+  timeouts: {},
+  isolation: 'shared',
+  hold_lane_on_human: false,
+  takes: 'script',
+  source: { from: 'scripted' },
 }
 
 async function perform(ctx: AgentContext, script: Script): Promise<unknown> {

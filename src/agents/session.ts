@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.ts'
 import type { Agent } from './agent.ts'
-import { RunContext } from './context.ts'
+import { RunContext, type SessionTools } from './context.ts'
 import type { SessionControl } from './control.ts'
 import type { Job, SessionPort } from './port.ts'
 import { OUTPUT_TOO_LARGE, toJson } from './values.ts'
@@ -14,21 +14,25 @@ export async function runSession(
   job: Job,
   port: SessionPort,
   control: SessionControl,
+  tools: SessionTools,
 ): Promise<void> {
   // A cancel that came before the start is consumed here: nothing of the agent runs.
   if (reportEnding(port, control)) return
-  const context = new RunContext(agent, job, port, control)
+  const context = new RunContext(agent, job, port, control, tools)
+  const { desk } = context
   try {
     const output = toJson(await agent.run(context))
-    await context.quiet()
+    await desk.quiet()
     if (reportEnding(port, control)) return
-    context.settleFailures()
+    desk.finished()
+    desk.settleFailures()
     if (output.size > OUTPUT_TOO_LARGE.limit)
       return port.send({ type: 'run.failed', ...OUTPUT_TOO_LARGE.failure })
     port.send({ type: 'run.completed', output: output.value, size: output.size })
-  } catch (error) {
-    await context.quiet()
+  } catch (thrown) {
+    await desk.quiet()
     if (reportEnding(port, control)) return
+    const error = desk.fault ?? thrown
     port.send({
       type: 'run.failed',
       code: codeOf(error),

@@ -19,6 +19,8 @@ const SUSPICIOUS = /\\u(0000|d[89a-f])/i
 export function toJson(value: unknown): { value: Json; size: number } {
   let text: string | undefined
   try {
+    const lost = lostInJson(value, 'the result')
+    if (lost !== undefined) throw new TypeError(lost)
     text = JSON.stringify(value)
   } catch (error) {
     throw new RunError(
@@ -33,6 +35,43 @@ export function toJson(value: unknown): { value: Json; size: number } {
     if (problem) throw new RunError('invalid_result', `${problem.path} ${problem.message}`)
   }
   return { value: plain, size: Buffer.byteLength(text) }
+}
+
+/** What JSON would drop or change without a word: a resumed run would see another value than this one. */
+function lostInJson(value: unknown, path: string, depth = 0): string | undefined {
+  if (typeof value === 'number' && !Number.isFinite(value)) return `${path} is ${value}`
+  if (typeof value === 'function' || typeof value === 'symbol')
+    return `${path} is a ${typeof value}`
+  if (typeof value === 'bigint') return `${path} is a bigint`
+  // Deeper is refused for its depth, or is a circle.
+  if (typeof value !== 'object' || value === null || depth > DEPTH_MAX) return undefined
+  if ('toJSON' in value && typeof value.toJSON === 'function') return undefined
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index += 1) {
+      const lost = lostInJson(value[index], `${path}[${index}]`, depth + 1)
+      if (lost !== undefined) return lost
+    }
+    return undefined
+  }
+  const kind = Object.prototype.toString.call(value).slice(8, -1)
+  if (kind !== 'Object') return `${path} is a ${kind}`
+  for (const key in value) {
+    const lost = lostInJson((value as Record<string, unknown>)[key], `${path}.${key}`, depth + 1)
+    if (lost !== undefined) return lost
+  }
+  return undefined
+}
+
+const DEPTH_MAX = 64
+
+/** The same value with every text fit to be stored: no NUL, no half characters. For what a model or server wrote. */
+export function cleanText(value: unknown): unknown {
+  if (typeof value === 'string') return value.replaceAll('\0', '\uFFFD').toWellFormed()
+  if (Array.isArray(value)) return value.map(cleanText)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [cleanText(key), cleanText(inner)]),
+  )
 }
 
 /** What a recorded result becomes. @throws RunError `invalid_result`, `output_too_large` */

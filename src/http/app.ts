@@ -3,6 +3,7 @@ import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import { Refusal } from '../errors.ts'
 import { consoleRoutes } from '../console/routes.ts'
+import { agentRoutes } from './agents.ts'
 import { bearerAuth } from './auth.ts'
 import { chartRoutes } from './charts.ts'
 import { commandRoutes } from './commands.ts'
@@ -59,6 +60,7 @@ export function createApp(service: Service): Hono {
   })
   app.route('/', runRoutes(service))
   app.route('/', commandRoutes(service))
+  app.route('/', agentRoutes(service))
   app.route('/', chartRoutes(service))
   app.route('/', streamRoutes(service))
   return app

@@ -21,6 +21,8 @@ const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   unknown_tool_call: 409,
   not_waiting: 409,
   ambiguous_answer: 409,
+  agent_exists: 409,
+  too_many_agents: 409,
   record_refused: 422,
   database_unavailable: 503,
   draining: 503,

@@ -1,8 +1,8 @@
 /** Every route, with the smallest role that may use it. The README's table is made of this; a test holds it to the app. */
 export interface Route {
-  method: 'GET' | 'POST'
+  method: 'GET' | 'POST' | 'DELETE'
   path: string
-  role: 'none' | 'viewer' | 'service' | 'operator'
+  role: 'none' | 'viewer' | 'service' | 'operator' | 'admin'
   does: string
 }
 
@@ -86,6 +86,30 @@ export const ROUTES: readonly Route[] = [
     does: 'the events of a conversation live (SSE)',
   },
   { method: 'GET', path: '/agent-events', role: 'operator', does: 'all events live (SSE)' },
+  {
+    method: 'GET',
+    path: '/agents',
+    role: 'viewer',
+    does: 'the agents that runs can name; `problems`: modules that cannot be used, and why',
+  },
+  {
+    method: 'GET',
+    path: '/agents/:name',
+    role: 'viewer',
+    does: 'one agent with its tools; header values of a declared one are not shown',
+  },
+  {
+    method: 'POST',
+    path: '/agents',
+    role: 'admin',
+    does: 'declares an agent as JSON, or replaces the declared one of that name: 201 or 200',
+  },
+  {
+    method: 'DELETE',
+    path: '/agents/:name',
+    role: 'admin',
+    does: 'forgets a declared agent; runs of it that are not over will fail with `unknown_agent`',
+  },
   { method: 'GET', path: '/machines', role: 'viewer', does: 'the statecharts' },
   {
     method: 'GET',

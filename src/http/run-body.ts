@@ -40,7 +40,8 @@ export const runBody = z.strictObject({
   queue: id.default('default'),
   priority: z.number().int().min(-1_000_000).max(1_000_000).default(0),
   run_at: instant.nullish(),
-  hold_lane_on_human: z.boolean().default(false),
+  /** Default: what the agent says. */
+  hold_lane_on_human: z.boolean().optional(),
   owner: id.nullish(),
   timeouts: z
     .strictObject({

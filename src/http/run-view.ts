@@ -29,8 +29,9 @@ export function toRun(row: RunView & { input?: Json; output?: Json }) {
     stuck_reason: null,
     orphan: false,
     cancel_requested: row.cancel_requested_at !== null,
-    tier: null,
-    model: null,
+    // The chain of providers comes later: until then the first model is the only rung.
+    tier: row.model === null ? null : 1,
+    model: row.model,
     created_at: row.created_at,
     started_at: row.started_at,
     last_heartbeat_at: row.last_heartbeat_at,

@@ -1,5 +1,9 @@
 import { type Context, Hono } from 'hono'
 import { z } from 'zod'
+import { messageProblems } from '../agents/loop.ts'
+import type { Outbound } from '../agents/outbound.ts'
+import { scriptProblems } from '../agents/script.ts'
+import type { AgentCard } from '../agents/source.ts'
 import { type FieldError, Refusal } from '../errors.ts'
 import { hashJson } from '../json.ts'
 import type { RunRequest } from '../runtime/create.ts'
@@ -15,6 +19,9 @@ import type { Service } from './service.ts'
 import { existing } from './run-of-path.ts'
 import { waitForRun, waitQuery } from './wait.ts'
 import { newConversationId } from '../ids.ts'
+
+/** What an operator wants to see of the envelope: work, not the bookkeeping of replay. */
+const SHOWN_CALLS: ReadonlySet<string> = new Set(['tool', 'step', 'model'])
 
 const flag = z
   .enum(['true', 'false'])
@@ -129,7 +136,7 @@ export function runRoutes(service: Service): Hono {
     const { run_id } = await existing(service, c)
     const after = sequenceOf(cursor)
     const calls = (await loadCalls(reads, run_id)).filter(
-      (call) => (call.kind === 'tool' || call.kind === 'step') && call.position > after,
+      (call) => SHOWN_CALLS.has(call.kind) && call.position > after,
     )
     const page = calls.slice(0, limit)
     const tool_results = page.map(({ args_hash: _hash, settled: _settled, ...call }) => call)
@@ -148,15 +155,14 @@ async function checkedRequest(
   body: RunBody,
   path: string,
 ): Promise<RunRequest> {
-  const agent = service.agents.find(body.agent)
+  const agent = await service.agents.find(body.agent)
   if (!agent) {
-    throw new Refusal('unknown_agent', `there is no agent ${body.agent}`, {
-      errors: [
-        { path: `${path}agent`, message: `is none of ${service.agents.names().join(', ')}` },
-      ],
+    const message = await service.agents.whyUnknown(body.agent)
+    throw new Refusal('unknown_agent', `there is no agent ${body.agent}: it ${message}`, {
+      errors: [{ path: `${path}agent`, message }],
     })
   }
-  const problems: FieldError[] = (agent.validate?.(body.input) ?? []).map((one) => ({
+  const problems: FieldError[] = inputProblems(agent, body.input, service.outbound).map((one) => ({
     ...one,
     path: path + one.path,
   }))
@@ -187,7 +193,7 @@ async function checkedRequest(
     queue: body.queue,
     priority: body.priority,
     run_at: body.run_at ?? null,
-    hold_lane_on_human: body.hold_lane_on_human,
+    hold_lane_on_human: body.hold_lane_on_human ?? agent.hold_lane_on_human,
     idempotency_key: null,
     input: body.input,
     metadata: body.metadata,
@@ -197,6 +203,11 @@ async function checkedRequest(
       ...(traceparent !== undefined && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
     },
   }
+}
+
+function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
+  if (agent.takes === 'script') return scriptProblems(input, outbound)
+  return agent.takes === 'messages' ? messageProblems(input) : []
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/

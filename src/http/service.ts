@@ -1,4 +1,4 @@
-import type { AgentRegistry } from '../agents/registry.ts'
+import type { AgentDirectory } from '../agents/directory.ts'
 import type { Outbound } from '../agents/outbound.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { RunlaneNode } from '../runtime/node.ts'
@@ -9,7 +9,7 @@ import type { Authenticate } from './auth.ts'
 export interface Service {
   node: RunlaneNode
   reads: Sql
-  agents: AgentRegistry
+  agents: AgentDirectory
   outbound: Outbound
   authenticate: Authenticate
   bodyLimitBytes: number

@@ -3,11 +3,14 @@ import { clip } from '../clip.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+import type { ModelReply } from '../agents/agent.ts'
 import { SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
 
 const USER = 0
 const OPERATOR = 1
 
+/** Longest phase that a run keeps: a tool's progress note may be anything. */
+const PHASE_LENGTH_MAX = 200
 /** Longest error message that a run keeps: it is part of every list. */
 const ERROR_LENGTH_MAX = 2_000
 
@@ -24,11 +27,25 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
 
   noteProgress(draft, message) {
     if (message.type !== 'progress.reported') return
-    if (message.phase !== undefined) draft.fields.phase = message.phase
-    if (message.saying !== undefined) draft.fields.saying = message.saying
-    if (message.delta) {
-      draft.call(message.delta.call)
-      draft.event('message_delta', USER, { text: message.delta.text })
+    const { phase, saying, call, delta, model, failure } = message
+    if (phase !== undefined) draft.fields.phase = clip(phase, PHASE_LENGTH_MAX)
+    if (saying !== undefined) draft.fields.saying = saying
+    if (!call) return
+    draft.call(call)
+    const { tool_call_id } = call
+    if (model !== undefined) {
+      draft.fields.model = model
+      draft.event('model_call_started', OPERATOR, { tool_call_id, model })
+    }
+    if (delta) draft.event('message_delta', USER, { ...delta, message_id: tool_call_id })
+    if (failure) {
+      const { model: failed } = draft.fields
+      draft.event('model_call_finished', OPERATOR, {
+        tool_call_id,
+        model: failed,
+        outcome: 'failed',
+        kind: failure.kind,
+      })
     }
   },
 
@@ -41,7 +58,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   noteQuestions(draft, message) {
     if (message.type === 'attempt.lost') {
       draft.fields.detail = 'crash_loop'
-      return askCrashLoop(draft)
+      return askCrashLoop(draft, message.reason)
     }
     if (message.type !== 'human.asked') return
     draft.fields.detail = message.waitpoints[0]?.kind ?? null
@@ -165,8 +182,13 @@ function noteRecorded(draft: RecordDraft, call: SessionCall): void {
       typeof call.result === 'string' ? call.result : '',
       SAYING_LENGTH_MAX,
     )
-    draft.event('message', USER, { role: 'assistant', text: call.result })
+    draft.event('message', USER, {
+      role: 'assistant',
+      text: call.result,
+      message_id: call.tool_call_id,
+    })
   }
+  if (call.kind === 'model' && call.outcome === 'succeeded') noteReply(draft, call)
   if (call.kind === 'journal') {
     draft.journal(call.result)
     draft.event('journal_updated', OPERATOR, {
@@ -176,6 +198,24 @@ function noteRecorded(draft: RecordDraft, call: SessionCall): void {
   }
 }
 
+/** The whole answer, its tool calls and its cost in one record, before any of those tools runs. */
+function noteReply(draft: RecordDraft, { tool_call_id, result, duration_ms }: SessionCall): void {
+  const { text, usage, model, finish_reason } = result as unknown as ModelReply
+  draft.fields.input_tokens += usage.input_tokens
+  draft.fields.output_tokens += usage.output_tokens
+  draft.event('model_call_finished', OPERATOR, {
+    tool_call_id,
+    model,
+    outcome: 'succeeded',
+    finish_reason,
+    usage,
+    duration_ms,
+  })
+  if (text !== '')
+    draft.event('message', USER, { role: 'assistant', text, message_id: tool_call_id })
+  draft.checkpoint('llm_response')
+}
+
 /** The human knows what became of the call: it is recorded as if it had told us itself. */
 function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resolution): void {
   if (resolution.outcome === 'retry') return draft.forgetCall(call.tool_call_id)
@@ -183,6 +223,7 @@ function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resol
   noteToolFinished(draft, {
     ...call,
     settled: null,
+    provider_call_id: null,
     kind: 'tool',
     args_hash: null,
     effects: 'unsafe',
@@ -194,12 +235,12 @@ function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resol
   })
 }
 
-function askCrashLoop(draft: RecordDraft): void {
+function askCrashLoop(draft: RecordDraft, reason: string): void {
   ask(draft, {
     token_id: `wp_${draft.runId}.${draft.chart.context.attempt}`,
     kind: 'crash_loop',
     tool_call_id: null,
-    prompt: `${draft.chart.context.barren_attempts} attempts in a row ended without a new checkpoint. Try again?`,
+    prompt: `${draft.chart.context.barren_attempts} attempts in a row ended without a new checkpoint, the last one so: ${reason}. Try again?`,
   })
   draft.checkpoint('human_pause')
 }

@@ -194,7 +194,7 @@ export class Host {
     const unknown = unknownCalls(calls)
     if (unknown.length > 0) {
       const waitpoints = unknown.map((call) =>
-        questionOf(ledger.runId, ledger.chart.context.attempt, call),
+        questionOf(ledger.runId, ledger.chart.context.attempt, call, ledger.fields.detail),
       )
       return actor.send({ type: 'human.asked', questions: unknown.length, waitpoints })
     }

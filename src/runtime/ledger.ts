@@ -117,6 +117,9 @@ export class Ledger extends RecordDraft {
         error_message: fields.error_message,
         checkpoint_id: fields.checkpoint_id,
         checkpoint_type: fields.checkpoint_type,
+        model: fields.model,
+        input_tokens: fields.input_tokens,
+        output_tokens: fields.output_tokens,
       },
       ...rows,
     }

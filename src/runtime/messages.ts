@@ -1,5 +1,5 @@
 import type { RunEvent } from '../../machines/run-setup.ts'
-import type { SessionCall } from '../agents/port.ts'
+import type { ProgressReport, SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import type { AuditDraft, KeyDraft } from '../store/flush.ts'
 
@@ -28,11 +28,7 @@ interface Payloads {
   'call.recorded': { call: SessionCall }
   'tool.started': { call: SessionCall }
   'tool.finished': { call: SessionCall }
-  'progress.reported': {
-    phase?: string
-    saying?: string
-    delta?: { text: string; call: SessionCall }
-  }
+  'progress.reported': Omit<ProgressReport, 'type'>
   'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
   'human.asked': { waitpoints: Question[] }
   'human.answered': {

@@ -1,8 +1,8 @@
 import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
 import { RUN_MACHINE_VERSION, runMachine, type RunMachine } from '../../machines/run.ts'
-import { localExecutor } from '../executors/local/executor.ts'
-import type { AgentRegistry } from '../agents/registry.ts'
+import type { NodeFacts } from '../executors/local/compose.ts'
+import type { StartSession } from '../executors/local/executor.ts'
 import type { Clock } from '../clock.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
 import { type Database, isConnectionError, isTransientError } from '../store/database.ts'
@@ -28,8 +28,7 @@ export interface NodeOptions {
   database: Database
   /** The directory lock of the embedded database proves every other node dead. */
   alone: boolean
-  agents: AgentRegistry
-  allow: readonly string[]
+  executor: (facts: NodeFacts) => StartSession
   nodeId: string
   version: string
   leaseMs: number
@@ -97,11 +96,7 @@ export class RunlaneNode {
       machine: this.machine,
       committer: this.committer,
       lease: this.lease,
-      startSession: localExecutor({
-        agents: options.agents,
-        deadline: this.lease.shared,
-        allow: options.allow,
-      }),
+      startSession: options.executor({ deadline: this.lease.shared, retried }),
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,

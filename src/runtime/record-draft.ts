@@ -15,6 +15,9 @@ export type RunFields = Pick<
   | 'error_message'
   | 'checkpoint_id'
   | 'checkpoint_type'
+  | 'model'
+  | 'input_tokens'
+  | 'output_tokens'
 > & { cancel_requested: boolean }
 
 /** What is decided and not yet taken by the committer: one record, however many decisions it holds. */
@@ -44,6 +47,9 @@ export class RecordDraft {
       error_message: row.error_message,
       checkpoint_id: row.checkpoint_id,
       checkpoint_type: row.checkpoint_type,
+      model: row.model,
+      input_tokens: row.input_tokens,
+      output_tokens: row.output_tokens,
       cancel_requested: row.cancel_requested_at !== null,
     }
   }

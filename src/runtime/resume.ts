@@ -40,13 +40,18 @@ export function resumeBlocker(run: ResumeFacts): string | null {
 }
 
 /** What a human is asked about a call of unknown outcome. */
-export function questionOf(runId: string, attempt: number, call: CallRow): Question {
+export function questionOf(
+  runId: string,
+  attempt: number,
+  call: CallRow,
+  why: string | null,
+): Question {
   return {
     // One question per call and attempt: asking again after another crash is a new one.
     token_id: `wp_${runId}.${attempt}.${call.position}`,
     kind: 'unknown_tool_call',
     tool_call_id: call.tool_call_id,
     tool: call.tool,
-    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded. Did it happen?`,
+    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded${why === null ? '' : ` (${why})`}. Did it happen?`,
   }
 }

@@ -61,6 +61,9 @@ export interface RowChange {
   error_message: string | null
   checkpoint_id: string | null
   checkpoint_type: CheckpointType | null
+  model: string | null
+  input_tokens: number
+  output_tokens: number
 }
 
 export interface EventDraft {

@@ -69,6 +69,8 @@ export interface RunRow {
   error_message: string | null
   checkpoint_id: string | null
   checkpoint_type: CheckpointType | null
+  /** The model called last, as `provider:model`. */
+  model: string | null
   input_tokens: number
   output_tokens: number
   created_at: string
@@ -113,12 +115,14 @@ export interface RunEventRow {
 
 /** How a side effect may be repeated: never, freely, or under a stable idempotency key. */
 export type Effects = 'none' | 'idempotent' | 'unsafe'
-export type CallKind = 'tool' | 'step' | 'value' | 'say' | 'journal'
+export type CallKind = 'tool' | 'step' | 'model' | 'value' | 'say' | 'journal'
 
 /** A row of the idempotency envelope. */
 export interface CallRow {
   run_id: string
   tool_call_id: string
+  /** What the model's provider called it; servers repeat such ids. */
+  provider_call_id: string | null
   position: number
   settled: number | null
   kind: CallKind

@@ -66,7 +66,8 @@ create table runlane.agent_runs (
   ended_at timestamp with time zone,
   status_since timestamp with time zone not null,
   last_heartbeat_at timestamp with time zone,
-  last_progress_at timestamp with time zone
+  last_progress_at timestamp with time zone,
+  model text
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (
@@ -84,8 +85,17 @@ create table runlane.agent_tool_results (
   attempt integer not null,
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
-  duration_ms integer
+  duration_ms integer,
+  provider_call_id text
 ) with (fillfactor=80);
+
+create table runlane.agents (
+  name text not null,
+  definition jsonb not null,
+  declared_by text not null,
+  created_at timestamp with time zone not null,
+  updated_at timestamp with time zone not null
+);
 
 create table runlane.api_tokens (
   id text not null,
@@ -200,6 +210,8 @@ alter table runlane.agent_runs add constraint agent_runs_status_known CHECK ((st
 alter table runlane.agent_tool_results add constraint agent_tool_results_outcome_known CHECK ((outcome = ANY (ARRAY['started'::text, 'succeeded'::text, 'failed'::text])));
 
 alter table runlane.agent_tool_results add constraint agent_tool_results_pkey PRIMARY KEY (run_id, tool_call_id);
+
+alter table runlane.agents add constraint agents_pkey PRIMARY KEY (name);
 
 alter table runlane.api_tokens add constraint api_tokens_hash_key UNIQUE (hash);
 

@@ -1,7 +1,11 @@
 import type { Agent, AgentContext } from '../../src/agents/agent.ts'
+import type { SessionTools } from '../../src/agents/context.ts'
 import { SessionControl } from '../../src/agents/control.ts'
+import { McpConnections } from '../../src/agents/mcp.ts'
 import type { Job, SessionCall, SessionMessage, SessionPort } from '../../src/agents/port.ts'
 import { runSession } from '../../src/agents/session.ts'
+import { Toolbox } from '../../src/agents/toolbox.ts'
+import { modelFinder } from '../../src/providers/models.ts'
 import type { CallRow } from '../../src/store/rows.ts'
 
 /** What a session tells, the start of a tool call included. */
@@ -50,9 +54,15 @@ export async function attempt(
     barrier,
     beat: () => {},
   }
-  await runSession(agent, jobOf(calls), port, control)
+  await runSession(agent, jobOf(calls), port, control, toolsOf(agent))
   return { messages, envelope: envelopeOf(calls, messages), end: messages.at(-1) }
 }
+
+/** Without models and MCP servers. */
+export const toolsOf = (agent: Agent): SessionTools => ({
+  toolbox: new Toolbox(agent, new McpConnections({ version: 'test' })),
+  findModel: modelFinder({}),
+})
 
 export const jobOf = (calls: CallRow[]): Job => ({
   run_id: 'run_1',
@@ -66,12 +76,7 @@ export const jobOf = (calls: CallRow[]): Job => ({
 function envelopeOf(before: CallRow[], messages: Reported[]): CallRow[] {
   const rows = new Map(before.map((row) => [row.tool_call_id, row]))
   for (const message of messages) {
-    const call =
-      message.type === 'progress.reported'
-        ? message.delta?.call
-        : 'call' in message
-          ? message.call
-          : undefined
+    const call = 'call' in message ? message.call : undefined
     if (!call) continue
     const times = { started_at: null, finished_at: null }
     const row = { ...call, ...times, run_id: 'run_1', attempt: 1 }

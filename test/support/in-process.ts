@@ -3,14 +3,20 @@ import { serve, type ServerType } from '@hono/node-server'
 import postgres from 'postgres'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import type { Agent } from '../../src/agents/agent.ts'
+import { AgentDirectory } from '../../src/agents/directory.ts'
 import { Outbound } from '../../src/agents/outbound.ts'
-import { createRegistry } from '../../src/agents/registry.ts'
+import { SCRIPTED_CARD } from '../../src/agents/scripted.ts'
+import type { AgentCard } from '../../src/agents/source.ts'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { LocalExecutors } from '../../src/executors/local/compose.ts'
+import type { StartSession } from '../../src/executors/local/executor.ts'
+import { startInline } from '../../src/executors/local/inline.ts'
 import { createApp } from '../../src/http/app.ts'
 import { authenticator } from '../../src/http/tokens.ts'
 import { RunlaneNode } from '../../src/runtime/node.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { migrate } from '../../src/store/migrate.ts'
+import { toolsOf } from './attempt.ts'
 import { createDatabase } from './postgres.ts'
 import { ADMIN_TOKEN } from './service.ts'
 
@@ -83,6 +89,23 @@ export async function worldOf(
 export const startReplica = (url: string, options: WorldOptions = {}): Promise<Replica> =>
   LocalReplica.start(url, false, options)
 
+/** Agents of a test are objects of its own process: they run inline. */
+const withExtra =
+  (extra: readonly Agent[], others: StartSession): StartSession =>
+  (job, port, onLost) => {
+    const agent = extra.find((one) => one.name === job.agent)
+    return agent
+      ? startInline({ agent, tools: toolsOf(agent) }, job, port)
+      : others(job, port, onLost)
+  }
+
+const cardOfExtra = ({ name }: Agent): AgentCard => ({
+  ...SCRIPTED_CARD,
+  name,
+  kind: 'code',
+  takes: 'anything',
+})
+
 class LocalReplica implements Replica {
   readonly url: string
   readonly token = ADMIN_TOKEN
@@ -92,7 +115,16 @@ class LocalReplica implements Replica {
   readonly #outbound: Outbound
   #drain: Promise<void> | null = null
 
-  constructor(node: RunlaneNode, server: ServerType, database: Database, outbound: Outbound) {
+  readonly #executors: LocalExecutors
+
+  constructor(
+    node: RunlaneNode,
+    server: ServerType,
+    database: Database,
+    outbound: Outbound,
+    executors: LocalExecutors,
+  ) {
+    this.#executors = executors
     const address = server.address()
     if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
     this.url = `http://127.0.0.1:${address.port}`
@@ -109,17 +141,27 @@ class LocalReplica implements Replica {
     const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
     const outbound = new Outbound(allow)
-    const registry = createRegistry(outbound)
-    const agents = {
-      find: (name: string) => extra.find((agent) => agent.name === name) ?? registry.find(name),
-      names: () => [...registry.names(), ...extra.map((agent) => agent.name)],
-    }
+    const agents = new AgentDirectory({
+      scripted: SCRIPTED_CARD,
+      environment: {},
+      findDeclared: async () => undefined,
+      listDeclared: async () => [],
+    })
+    agents.setCode(extra.map(cardOfExtra), [])
+    const executors = new LocalExecutors({
+      agents,
+      outbound,
+      allow,
+      version: '0.0.0-test',
+      environment: {},
+      silenceMs: 15_000,
+      onUncaught: () => {},
+    })
     const log = { info: () => {}, warn: () => {}, error: () => {} }
     const node = new RunlaneNode({
       database,
       alone,
-      agents,
-      allow,
+      executor: (facts) => withExtra(extra, executors.forNode(facts)),
       nodeId: `node-${randomUUID().slice(0, 8)}`,
       version: '0.0.0-test',
       leaseMs,
@@ -148,7 +190,7 @@ class LocalReplica implements Replica {
         resolve(listening),
       )
     })
-    return new LocalReplica(node, server, database, outbound)
+    return new LocalReplica(node, server, database, outbound, executors)
   }
 
   drain(): Promise<void> {
@@ -162,6 +204,7 @@ class LocalReplica implements Replica {
     const { commits, leases, reads } = this.#database
     for (const sql of [commits.sql, leases.sql, reads]) void sql.end({ timeout: 0 })
     void this.#outbound.close()
+    this.#executors.close()
     // What is left of the node in this process comes to its end without being able to do anything.
     this.#drain ??= this.#node.stop()
     this.#drain.catch(() => {})

@@ -6,6 +6,7 @@ import type { SessionCall } from '../../src/agents/port.ts'
 /** A call of a session as it would report it; ids of their own by `position`. */
 export const callOf = (position: number, changes: Partial<SessionCall> = {}): SessionCall => ({
   tool_call_id: `tool_${position}`,
+  provider_call_id: null,
   position,
   settled: null,
   kind: 'tool',

@@ -1,61 +1,64 @@
-/** The inside of an executor thread: one attempt, then the end of the thread. */
+/** The inside of an executor thread: agent code of several runs beside each other, each reporting through its own port. */
+import process from 'node:process'
 import { parentPort, workerData } from 'node:worker_threads'
+import { openAgent, type AgentOpeners } from '../../agents/open.ts'
+import { McpConnections } from '../../agents/mcp.ts'
+import { importAgent, resolveRunlane } from '../../agents/modules.ts'
 import { Outbound } from '../../agents/outbound.ts'
-import { createRegistry } from '../../agents/registry.ts'
-import { runSession } from '../../agents/session.ts'
-import { SessionControl } from '../../agents/control.ts'
-import type { SessionMessage, SessionPort } from '../../agents/port.ts'
+import { cardOf } from '../../agents/source.ts'
 import { systemClock } from '../../clock.ts'
-import { SessionClosed } from '../../errors.ts'
-import type { FromThread, ThreadData, ToThread } from './thread.ts'
+import { messageOf } from '../../errors.ts'
+import { modelFinder } from '../../providers/models.ts'
+import { guardThread } from './thread-guard.ts'
+import type { Description, FromThread, ThreadData, ToThread } from './thread-messages.ts'
+import { ThreadSession } from './thread-session.ts'
 
 const data = workerData as ThreadData
 const deadline = new Float64Array(data.deadline)
-const control = new SessionControl()
-const waiting = new Map<
-  number,
-  { resolve: (accepted: boolean) => void; reject: (error: Error) => void }
->()
-let asked = 0
+const pulse = new Float64Array(data.pulse)
+/** How often the thread shows that it is not blocked, in milliseconds. */
+const PULSE_MS = 20
 
 const post = (message: FromThread): void => parentPort?.postMessage(message)
+const sessions = new Map<number, ThreadSession>()
 
-/** The answer may have been on its way while the process was frozen: the deadline is checked here, at the last moment. */
-async function ask(question: (id: number) => FromThread): Promise<boolean> {
-  const accepted = await answerTo(question)
-  while (systemClock.monotonicMs() >= (deadline[0] ?? 0))
-    await answerTo((id) => ({ type: 'barrier', id }))
-  return accepted
-}
+guardThread(process, (session, message) => post({ type: 'uncaught', session, message }))
+resolveRunlane()
 
-function answerTo(question: (id: number) => FromThread): Promise<boolean> {
-  asked += 1
-  const id = asked
-  return new Promise((resolve, reject) => {
-    waiting.set(id, { resolve, reject })
-    post(question(id))
-  })
-}
-
-const port: SessionPort = {
-  send: (message: SessionMessage) => post({ type: 'send', message }),
-  beat: () => post({ type: 'beat' }),
-  begin: (call) => ask((id) => ({ type: 'begin', id, call })),
-  barrier: async () => void (await ask((id) => ({ type: 'barrier', id }))),
+const outbound = new Outbound(data.allow)
+const onProcess = (pid: number, alive: boolean): void => post({ type: 'process', pid, alive })
+const openers: AgentOpeners = {
+  outbound,
+  findModel: modelFinder(process.env),
+  /** Servers that code names may be anywhere; those of posted agents go through the check of addresses. */
+  trusted: new McpConnections({ version: data.version, onProcess }),
+  checked: new McpConnections({ version: data.version, fetch: outbound.fetch }),
 }
 
 parentPort?.on('message', (message: ToThread) => {
-  if (message.type === 'cancel') return control.cancel()
-  if (message.type === 'drain') return control.drain()
-  const answered = waiting.get(message.id)
-  waiting.delete(message.id)
-  if (message.type === 'cleared') answered?.resolve(message.accepted)
-  else answered?.reject(new SessionClosed('the run is not ours any more'))
+  if (message.type === 'describe') return void describe(message.file)
+  const { session } = message
+  if (message.type !== 'start') return sessions.get(session)?.receive(message)
+  const started = new ThreadSession(session, {
+    post,
+    mayAct: () => systemClock.monotonicMs() < (deadline[0] ?? 0),
+    open: (source) => openAgent(source, openers),
+    onOver: () => sessions.delete(session),
+  })
+  sessions.set(session, started)
+  void started.run(message.assignment)
 })
 
-const outbound = new Outbound(data.allow)
-const agent = createRegistry(outbound).find(data.job.agent)
-if (!agent) throw new Error(`the agent ${data.job.agent} is not known in this thread`)
-await runSession(agent, data.job, port, control)
-await outbound.close()
-parentPort?.close()
+async function describe(file: string): Promise<void> {
+  const description: Description = await importAgent(file).then(
+    (agent) => ({ card: cardOf(agent, 'code', { from: 'module', file }) }),
+    (error: unknown) => ({ problem: messageOf(error) }),
+  )
+  post({ type: 'described', description })
+}
+
+const beat = (): void => {
+  pulse[0] = systemClock.monotonicMs()
+}
+beat()
+setInterval(beat, PULSE_MS)

@@ -1,85 +1,203 @@
+import { kill } from 'node:process'
 import { Worker } from 'node:worker_threads'
-import type { Job, SessionCall, SessionMessage, SessionPort } from '../../agents/port.ts'
+import type { SessionPort } from '../../agents/port.ts'
 import type { Session } from './session.ts'
+import {
+  type Assignment,
+  type Description,
+  END_MESSAGES,
+  type FromThread,
+  type ThreadData,
+  type ToThread,
+} from './thread-messages.ts'
 
-/** What goes over to the thread at its start. */
-export interface ThreadData {
-  job: Job
-  /** The lease deadline in shared memory: the thread checks it itself before each effect. */
-  deadline: SharedArrayBuffer
-  /** Hosts that `http` steps may reach although they are private. */
-  allow: readonly string[]
-}
-
-export type ToThread =
-  | { type: 'cleared'; id: number; accepted: boolean }
-  | { type: 'closed'; id: number }
-  | { type: 'cancel' }
-  | { type: 'drain' }
-export type FromThread =
-  | { type: 'send'; message: SessionMessage }
-  | { type: 'barrier'; id: number }
-  | { type: 'begin'; id: number; call: SessionCall }
-  | { type: 'beat' }
-
-/** Heap of one agent's thread, in megabytes: an agent that eats memory loses its thread, not the service. */
+/** Heap of one thread, in megabytes: an agent that eats memory loses its thread, not the service. */
 const HEAP_MB_MAX = 512
+/** A thread that starts is not silent for so long, in milliseconds. */
+const START_MS = 10_000
+/** How long a thread may take to say that a session which was ended hard is over; then it is blocked, and ended. */
+const KILL_MS = 1_500
 
-/**
- * Runs an attempt in a thread of its own, so that code which blocks its event loop delays nobody. `onLost` is called
- * when the thread ends without having reported an end: the attempt is lost, the run is not.
- */
-export function startThread(
-  data: ThreadData,
-  port: SessionPort,
-  onLost: (reason: string) => void,
-): Session {
-  const worker = new Worker(new URL('./thread-main.ts', import.meta.url), {
-    workerData: data,
-    name: data.job.run_id,
-    resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX },
-    env: {},
-  })
-  let over = false
-  const post = (message: ToThread): void => worker.postMessage(message)
-  worker.on('message', (message: FromThread) => {
-    if (over) return
-    if (message.type === 'beat') return port.beat()
-    if (message.type === 'send') {
-      over = isEnd(message.message)
-      return port.send(message.message)
-    }
-    const { id } = message
-    const asked =
-      message.type === 'begin' ? port.begin(message.call) : port.barrier().then(() => true)
-    asked.then(
-      (accepted) => post({ type: 'cleared', id, accepted }),
-      () => post({ type: 'closed', id }),
-    )
-  })
-  const lose = (reason: string): void => {
-    if (over) return
-    over = true
-    onLost(reason)
+export interface ThreadOptions {
+  deadline: SharedArrayBuffer
+  allow: readonly string[]
+  version: string
+  /** Environment of agent code: the service's own without its secrets. */
+  environment: Readonly<Record<string, string | undefined>>
+  monotonicMs: () => number
+  onUncaught(runId: string | null, message: string): void
+  /** The thread has ended, by itself or not. */
+  onExit(thread: ExecutorThread): void
+}
+
+interface Held {
+  runId: string
+  port: SessionPort
+  onLost: (reason: string) => void
+  /** It has reported its end, or nobody listens any more. */
+  over: boolean
+}
+
+/** A thread that runs agent code, of one run or of several. */
+export class ExecutorThread {
+  #worker: Worker
+  #options: ThreadOptions
+  #pulse: Float64Array
+  #sessions = new Map<number, Held>()
+  #started = 0
+  #processes = new Set<number>()
+  #describing: ((description: Description) => void) | null = null
+  #ended: string | null = null
+  /** Takes no new run: some code in it did not end when told to, or an error of it belongs to nobody. */
+  retired = false
+
+  constructor(options: ThreadOptions) {
+    this.#options = options
+    const pulse = new SharedArrayBuffer(8)
+    this.#pulse = new Float64Array(pulse)
+    this.#pulse[0] = options.monotonicMs() + START_MS
+    const { deadline, allow, version } = options
+    this.#worker = new Worker(new URL('./thread-main.ts', import.meta.url), {
+      workerData: { deadline, pulse, allow, version } satisfies ThreadData,
+      name: 'executor',
+      resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX },
+      env: options.environment as NodeJS.ProcessEnv,
+    })
+    this.#worker.on('message', (message: FromThread) => this.#receive(message))
+    this.#worker.on('error', (error) => {
+      this.#ended ??= `the executor thread failed: ${error instanceof Error ? error.message : String(error)}`
+    })
+    this.#worker.on('exit', (code) => this.#exited(code))
   }
-  worker.on('error', (error) =>
-    lose(`the executor thread failed: ${error instanceof Error ? error.message : String(error)}`),
-  )
-  worker.on('exit', (code) => lose(`the executor thread exited with code ${code}`))
-  return {
-    cancel: () => post({ type: 'cancel' }),
-    drain: () => post({ type: 'drain' }),
-    kill: () => {
-      over = true
-      void worker.terminate()
-    },
+
+  /** Sessions whose code has not ended. */
+  get size(): number {
+    return this.#sessions.size
+  }
+
+  /** Milliseconds since its event loop turned last; negative while it starts. */
+  get silentMs(): number {
+    return this.#options.monotonicMs() - (this.#pulse[0] ?? 0)
+  }
+
+  get runIds(): string[] {
+    return [...this.#sessions.values()].map((held) => held.runId)
+  }
+
+  start(assignment: Assignment, port: SessionPort, onLost: (reason: string) => void): Session {
+    this.#started += 1
+    const session = this.#started
+    const held: Held = { runId: assignment.job.run_id, port, onLost, over: false }
+    this.#sessions.set(session, held)
+    this.#post({ type: 'start', session, assignment })
+    return {
+      cancel: () => this.#post({ type: 'cancel', session }),
+      drain: () => this.#post({ type: 'drain', session }),
+      kill: () => this.#kill(session, held),
+    }
+  }
+
+  /** Imports a module and tells what is in it. */
+  describe(file: string): Promise<Description> {
+    return new Promise((resolve) => {
+      this.#describing = resolve
+      this.#post({ type: 'describe', file })
+    })
+  }
+
+  /** Ends the thread; runs that were in it are lost with this reason. */
+  end(reason: string): void {
+    this.#ended ??= reason
+    void this.#worker.terminate()
+  }
+
+  #kill(session: number, held: Held): void {
+    if (held.over) return
+    held.over = true
+    this.#stop(session)
+  }
+
+  #stop(session: number): void {
+    if (!this.#sessions.has(session)) return
+    this.#post({ type: 'kill', session })
+    setTimeout(() => {
+      if (this.#sessions.has(session)) this.end('its executor thread was blocked by another run')
+    }, KILL_MS).unref()
+  }
+
+  #receive(message: FromThread): void {
+    if (message.type === 'process') return this.#note(message.pid, message.alive)
+    if (message.type === 'described') return this.#describing?.(message.description)
+    if (message.type === 'uncaught') return this.#uncaught(message.session, message.message)
+    if (message.type === 'over') return this.#over(message.session, message.abandoned)
+    const held = this.#sessions.get(message.session)
+    if (!held || held.over) return
+    if (message.type === 'beat') return held.port.beat()
+    if (message.type === 'send') {
+      held.over = END_MESSAGES.has(message.message.type)
+      return held.port.send(message.message)
+    }
+    const { session, id } = message
+    const asked =
+      message.type === 'begin'
+        ? held.port.begin(message.call)
+        : held.port.barrier().then(() => true)
+    asked.then(
+      (accepted) => this.#post({ type: 'cleared', session, id, accepted }),
+      () => this.#post({ type: 'closed', session, id }),
+    )
+  }
+
+  #over(session: number, abandoned: boolean): void {
+    this.#sessions.delete(session)
+    if (abandoned) this.retired = true
+    if (this.retired && this.#sessions.size === 0) this.end('retired')
+  }
+
+  /** The run whose code it was fails; an error of unknown origin may have left anything half-done in this thread. */
+  #uncaught(session: number | null, message: string): void {
+    const held = session === null ? undefined : this.#sessions.get(session)
+    this.#options.onUncaught(held?.runId ?? null, message)
+    if (!held) {
+      this.retired = true
+      if (this.#sessions.size === 0) this.end('retired')
+      return
+    }
+    if (held.over) return
+    held.over = true
+    held.port.send({
+      type: 'run.failed',
+      code: 'agent_error',
+      message: `an error that nobody caught: ${message}`,
+    })
+    if (session !== null) this.#stop(session)
+  }
+
+  #note(pid: number, alive: boolean): void {
+    if (alive) this.#processes.add(pid)
+    else this.#processes.delete(pid)
+  }
+
+  #exited(code: number): void {
+    const reason = this.#ended ?? `the executor thread exited with code ${code}`
+    this.#describing?.({ problem: reason })
+    for (const pid of this.#processes) endProcess(pid)
+    const lost = [...this.#sessions.values()].filter((held) => !held.over)
+    this.#options.onExit(this)
+    this.#sessions.clear()
+    for (const { onLost } of lost) onLost(reason)
+  }
+
+  #post(message: ToThread): void {
+    this.#worker.postMessage(message)
   }
 }
 
-const ENDS: ReadonlySet<SessionMessage['type']> = new Set([
-  'run.completed',
-  'run.failed',
-  'session.exited',
-  'attempt.handed_over',
-])
-const isEnd = (message: SessionMessage): boolean => ENDS.has(message.type)
+/** A server process that its thread can no longer end. */
+function endProcess(pid: number): void {
+  try {
+    kill(pid, 'SIGTERM')
+  } catch {
+    // It has ended by itself.
+  }
+}

@@ -1,0 +1,195 @@
+import type { Json } from '../json.ts'
+import type { CallKind, CallRow, Effects } from '../store/rows.ts'
+import { SessionClosed } from '../errors.ts'
+import { RunError, ToolError } from './agent.ts'
+import type { SessionControl } from './control.ts'
+import type { SessionCall, SessionPort } from './port.ts'
+import { Replay } from './replay.ts'
+
+/** A call before its outcome. */
+export type OpenCall = Omit<
+  SessionCall,
+  'settled' | 'outcome' | 'result' | 'error_message' | 'duration_ms' | 'size'
+>
+
+/** A call that has its position, and its record if it was made before. */
+export interface Opened {
+  call: OpenCall
+  recorded: CallRow | undefined
+}
+
+/**
+ * Where every call of an attempt is opened, answered from the record or made, and its outcome noted: the order of calls
+ * is the order in which the code asks, whatever it awaits.
+ */
+export class CallDesk {
+  readonly runId: string
+  readonly control: SessionControl
+  readonly port: SessionPort
+  #replay: Replay
+  #position = 0
+  #callIds = new Set<string>()
+  #fault: RunError | null = null
+  #inFlight = new Set<Promise<unknown>>()
+  /** Failures that the code may yet go on from; one that ends the run is left open, for a resume to make it again. */
+  #failures: SessionCall[] = []
+
+  constructor(runId: string, calls: CallRow[], port: SessionPort, control: SessionControl) {
+    this.runId = runId
+    this.port = port
+    this.control = control
+    this.#replay = new Replay(calls)
+  }
+
+  /** @throws SessionClosed, RunError `nondeterministic_replay`, `duplicate_tool_call_id` */
+  open(
+    kind: CallKind,
+    name: string,
+    args_hash: string | null,
+    ids: { callId?: string; providerCallId?: string } = {},
+  ): Opened {
+    this.boundary()
+    this.settleFailures()
+    this.#position += 1
+    const position = this.#position
+    const tool_call_id = ids.callId ?? `${kind}_${position}`
+    if (this.#callIds.has(tool_call_id)) {
+      throw new RunError(
+        'duplicate_tool_call_id',
+        `the tool call id ${tool_call_id} was used twice`,
+      )
+    }
+    this.#callIds.add(tool_call_id)
+    const provider_call_id = ids.providerCallId ?? null
+    const call: OpenCall = {
+      tool_call_id,
+      provider_call_id,
+      position,
+      kind,
+      tool: name,
+      args_hash,
+      effects: null,
+    }
+    return { call, recorded: this.#replaying(() => this.#replay.find(call)) }
+  }
+
+  /** The recorded outcome, in its turn. @throws ToolError, RunError as then */
+  async replayed(recorded: CallRow): Promise<Json> {
+    await this.#replay.turnOf(recorded)
+    if (recorded.outcome !== 'failed') return recorded.result
+    const message = recorded.error_message ?? 'the call failed'
+    if (recorded.kind !== 'model') throw new ToolError(recorded.tool, message)
+    throw new RunError(modelCodeOf(recorded), message)
+  }
+
+  /** The code has left the recorded way: the run fails for that, even if the code has caught the error. */
+  get fault(): RunError | null {
+    return this.#fault
+  }
+
+  /** The code has returned. @throws RunError `nondeterministic_replay` when it made fewer calls than before */
+  finished(): void {
+    if (this.#fault) throw this.#fault
+    this.#replaying(() => this.#replay.finished(this.#position))
+  }
+
+  #replaying<T>(look: () => T): T {
+    if (this.#fault) throw this.#fault
+    try {
+      return look()
+    } catch (error) {
+      if (error instanceof RunError) this.#fault = error
+      throw error
+    }
+  }
+
+  /** Counts a call as in flight until it settles. */
+  async track<T>(work: () => Promise<T>): Promise<T> {
+    const running = work()
+    this.#inFlight.add(running)
+    try {
+      return await running
+    } finally {
+      this.#inFlight.delete(running)
+    }
+  }
+
+  /** An effect starts only when all that led to it is committed, the lease is held, and nobody has asked to end. */
+  async mayAct(): Promise<void> {
+    await this.port.barrier()
+    this.boundary()
+  }
+
+  boundary(): void {
+    if (this.control.ending) throw new SessionClosed('the session is ending')
+  }
+
+  /** Resolves when no call is in flight: an attempt ends only then, so that each call's outcome is recorded. */
+  async quiet(): Promise<void> {
+    const hard = this.control.hard.signal
+    while (this.#inFlight.size > 0 && !hard.aborted)
+      await Promise.race([Promise.allSettled(this.#inFlight), aborted(hard)])
+  }
+
+  /** A failure that becomes part of the record with the next call, if there is one. */
+  keepFailure(call: SessionCall): void {
+    if (!this.control.ending) this.#failures.push(call)
+  }
+
+  /** The code went on from its failures: they are part of the way that a replay has to take. */
+  settleFailures(): void {
+    for (const call of this.#failures.splice(0)) this.port.send({ type: 'call.recorded', call })
+  }
+
+  /** The same on every attempt and node. */
+  keyOf = (call: OpenCall): string => `${this.runId}:${call.tool_call_id}`
+
+  started(call: OpenCall, effects: Effects | null, result: Json = null): SessionCall {
+    return {
+      ...call,
+      effects,
+      settled: null,
+      outcome: 'started',
+      result,
+      error_message: null,
+      duration_ms: null,
+      size: 16,
+    }
+  }
+
+  succeeded(call: OpenCall, result: Json, size: number, startedAt: number): SessionCall {
+    const outcome = 'succeeded'
+    return { ...call, ...this.#ended(startedAt), outcome, result, error_message: null, size }
+  }
+
+  failed(call: OpenCall, message: string, startedAt: number, result: Json = null): SessionCall {
+    return {
+      ...call,
+      ...this.#ended(startedAt),
+      outcome: 'failed',
+      result,
+      error_message: message,
+      size: message.length,
+    }
+  }
+
+  #ended(startedAt: number): { settled: number; duration_ms: number } {
+    return {
+      settled: this.#replay.nextSettled(),
+      duration_ms: Math.round(performance.now() - startedAt),
+    }
+  }
+}
+
+/** A failed model call keeps its kind of failure as its result. */
+function modelCodeOf({ result }: CallRow): string {
+  const code =
+    typeof result === 'object' && result !== null && !Array.isArray(result) && result['code']
+  return typeof code === 'string' ? code : 'unknown'
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })

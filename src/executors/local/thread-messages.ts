@@ -1,0 +1,47 @@
+import type { Job, SessionCall, SessionMessage } from '../../agents/port.ts'
+import type { AgentCard, AgentSource } from '../../agents/source.ts'
+
+/** What goes over to a thread at its start. */
+export interface ThreadData {
+  /** The lease deadline in shared memory: the thread checks it itself before each effect. */
+  deadline: SharedArrayBuffer
+  /** Where the thread writes that its loop turns: monotonic milliseconds. */
+  pulse: SharedArrayBuffer
+  /** Hosts that declared agents may reach although they are private. */
+  allow: readonly string[]
+  version: string
+}
+
+/** A job with the agent that does it. */
+export interface Assignment {
+  job: Job
+  source: AgentSource
+}
+
+export type ToThread =
+  | { type: 'start'; session: number; assignment: Assignment }
+  | { type: 'cancel' | 'drain' | 'kill'; session: number }
+  | { type: 'cleared'; session: number; id: number; accepted: boolean }
+  | { type: 'closed'; session: number; id: number }
+  | { type: 'describe'; file: string }
+
+export type Description = { card: AgentCard } | { problem: string }
+
+export type FromThread =
+  | { type: 'send'; session: number; message: SessionMessage }
+  | { type: 'barrier'; session: number; id: number }
+  | { type: 'begin'; session: number; id: number; call: SessionCall }
+  | { type: 'beat'; session: number }
+  /** The session's code has ended; `abandoned`: it was told to and did not, and may go on by itself. */
+  | { type: 'over'; session: number; abandoned: boolean }
+  /** An error that nobody caught; null when it cannot be said whose. */
+  | { type: 'uncaught'; session: number | null; message: string }
+  | { type: 'process'; pid: number; alive: boolean }
+  | { type: 'described'; description: Description }
+
+export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
+  'run.completed',
+  'run.failed',
+  'session.exited',
+  'attempt.handed_over',
+])

@@ -1,0 +1,73 @@
+import type { Json } from '../json.ts'
+import type { TransactionSql } from 'postgres'
+import type { Sql } from './database.ts'
+import type { AuditDraft } from './flush.ts'
+
+/** An agent that was declared over HTTP. */
+export interface DeclaredRow {
+  name: string
+  definition: Json
+  declared_by: string
+  created_at: string
+  updated_at: string
+}
+
+export async function findDeclared(sql: Sql, name: string): Promise<DeclaredRow | undefined> {
+  const [row] = await sql<DeclaredRow[]>`select * from runlane.agents where name = ${name}`
+  return row
+}
+
+export async function listDeclared(sql: Sql): Promise<DeclaredRow[]> {
+  return sql<DeclaredRow[]>`select * from runlane.agents order by name limit ${DECLARED_MAX}`
+}
+
+/** Agents that can be declared, so that a list of them stays one page. */
+export const DECLARED_MAX = 1_000
+
+/** Writes the agent and its audit row; true when the name is new, `full` when there are too many. */
+export async function saveDeclared(
+  sql: Sql,
+  agent: { name: string; definition: Json; declared_by: string },
+  audit: AuditDraft,
+): Promise<'created' | 'replaced' | 'full'> {
+  return sql.begin(async (transaction) => {
+    await transaction`lock table runlane.agents in share row exclusive mode`
+    const [others] = await transaction<{ count: number }[]>`
+      select count(*)::int as count from runlane.agents where name <> ${agent.name}`
+    if ((others?.count ?? 0) >= DECLARED_MAX) return 'full'
+    const [row] = await transaction<{ created: boolean }[]>`
+      insert into runlane.agents as a (name, definition, declared_by, created_at, updated_at)
+      values (${agent.name}, ${transaction.json(agent.definition as never)}, ${agent.declared_by}, runlane.now(), runlane.now())
+      on conflict (name) do update set definition = excluded.definition, declared_by = excluded.declared_by,
+        updated_at = excluded.updated_at
+      returning xmax = 0 as created`
+    await recordAudit(transaction, audit)
+    return row?.created ? 'created' : 'replaced'
+  })
+}
+
+/** True when there was one. The audit row is written with it. */
+export async function deleteDeclared(sql: Sql, name: string, audit: AuditDraft): Promise<boolean> {
+  return sql.begin(async (transaction) => {
+    const { count } = await transaction`delete from runlane.agents where name = ${name}`
+    if (count > 0) await recordAudit(transaction, audit)
+    return count > 0
+  })
+}
+
+/** Runs of these agents that are not over, by agent. */
+export async function countActive(sql: Sql): Promise<Map<string, number>> {
+  const rows = await sql<{ agent: string; runs: number }[]>`
+    select agent, count(*)::int as runs from runlane.agent_runs where owner_epoch is not null group by agent`
+  return new Map(rows.map((row) => [row.agent, row.runs]))
+}
+
+/** The audit row of an action that changed nothing. */
+export async function recordAudit(sql: Sql | TransactionSql, audit: AuditDraft): Promise<void> {
+  const { audit_key, actor, role, action, target, run_id, reason, outcome, code, request_id } =
+    audit
+  await sql`insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
+      audit_key)
+    values (runlane.now(), ${actor}, ${role}, ${action}, ${target}, ${run_id}, ${reason}, ${outcome}, ${code}, ${request_id},
+      ${audit_key}) on conflict (audit_key) do nothing`
+}
