@@ -51,6 +51,12 @@ const contract: [string, keyof Config, string, unknown][] = [
   ['RUNLANE_WEBHOOK_SECRET', 'webhookSecret', '–', null],
   ['RUNLANE_WEBHOOK_ALLOW', 'webhookAllow', '–', ['localhost', '127.0.0.0/8', '::1/128']],
   ['RUNLANE_NODE_ID', 'nodeId', '–', 'box-42'],
+  ['OPENAI_API_KEY', 'openaiApiKey', '–', null],
+  ['OPENAI_BASE_URL', 'openaiBaseUrl', '–', null],
+  ['OPENAI_MODEL', 'openaiModel', '–', null],
+  ['ANTHROPIC_API_KEY', 'anthropicApiKey', '–', null],
+  ['ANTHROPIC_BASE_URL', 'anthropicBaseUrl', '–', null],
+  ['ANTHROPIC_MODEL', 'anthropicModel', '–', null],
 ]
 
 const clocks = contract.filter(([name, key]) => key.endsWith('Ms') && name !== 'RUNLANE_RETENTION')
@@ -69,7 +75,7 @@ describe('the configuration', () => {
   })
 
   test('leaves variables of others alone', () => {
-    expect(parse({ OTEL_SERVICE_NAME: 'x', OPENAI_API_KEY: 'y', PATH: '/bin' })).toEqual(parse())
+    expect(parse({ OTEL_SERVICE_NAME: 'x', GEMINI_API_KEY: 'y', PATH: '/bin' })).toEqual(parse())
   })
 
   test.each<[string, string, keyof Config, unknown]>([
