@@ -145,6 +145,12 @@ const wrong: [string, ...string[]][] = [
   ['RUNLANE_WEBHOOK_SECRET', base64(24), `whsec_${base64(23)}`, `whsec_${'-'.repeat(40)}`],
   ['RUNLANE_WEBHOOK_ALLOW', 'http://h', 'h:80', '10.0.0.0/33', '::/129', 'a,,b', '*', 'h/8'],
   ['RUNLANE_NODE_ID', 'n'.repeat(256), 'a\tb'],
+  ['OPENAI_API_KEY', ' sk-1', 'sk-1\n'],
+  ['OPENAI_BASE_URL', 'localhost:11434/v1', 'ftp://h/v1', 'http://u:p@h/v1'],
+  ['OPENAI_MODEL', 'gpt\n5'],
+  ['ANTHROPIC_API_KEY', 'sk-1\r'],
+  ['ANTHROPIC_BASE_URL', 'h/v1', 'https://h:99999/'],
+  ['ANTHROPIC_MODEL', ' claude'],
 ]
 
 describe('a bad setting', () => {
