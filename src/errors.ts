@@ -63,5 +63,16 @@ export class SessionClosed extends Error {
   }
 }
 
+/** What to tell of whatever was thrown; never throws itself, and is fit to be stored. */
 export const messageOf = (error: unknown): string =>
-  error instanceof Error ? error.message : String(error)
+  textOf(error).replaceAll('\0', '\uFFFD').toWellFormed()
+
+function textOf(error: unknown): string {
+  if (typeof error === 'string') return error
+  try {
+    const told: unknown = error instanceof Error ? error.message : `${String(error)} was thrown`
+    return String(told)
+  } catch {
+    return 'something without a text was thrown'
+  }
+}

@@ -164,12 +164,17 @@ function composeAgents(config: Config, store: Promise<Store>, outbound: Outbound
   return { agents, executors, load }
 }
 
-/** Agent code gets the environment, for keys of its own and of providers, but nothing that opens the service itself. */
+/**
+ * Agent code gets the environment, for keys of its own and of providers, but nothing that opens the service itself. Empty
+ * settings of providers count as unset here too: their SDKs cannot even be imported with an empty base URL.
+ */
 function agentEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
   const isOurs = (name: string): boolean => /^(RUNLANE_|DATABASE_URL$|PG[A-Z]+$)/i.test(name)
+  const isUnset = (name: string, value: string): boolean =>
+    value === '' && /_(API_KEY|BASE_URL)$/.test(name)
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) =>
-      value === undefined || isOurs(name) ? [] : [[name, value]],
+      value === undefined || isUnset(name, value) || isOurs(name) ? [] : [[name, value]],
     ),
   )
 }

@@ -75,7 +75,10 @@ export class CallDesk {
 
   /** The recorded outcome, in its turn. @throws ToolError, RunError as then */
   async replayed(recorded: CallRow): Promise<Json> {
-    await this.#replay.turnOf(recorded)
+    await this.#replay.turnOf(recorded).catch((error: unknown) => {
+      if (error instanceof RunError) this.#fault ??= error
+      throw error
+    })
     if (recorded.outcome !== 'failed') return recorded.result
     const message = recorded.error_message ?? 'the call failed'
     if (recorded.kind !== 'model') throw new ToolError(recorded.tool, message)

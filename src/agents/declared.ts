@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { z } from 'zod'
 import { parseDuration, readDuration } from '../duration.ts'
 import { type FieldError, messageOf } from '../errors.ts'
@@ -31,6 +32,9 @@ const OWN_HEADERS = [
   'content-type',
   'transfer-encoding',
   'connection',
+  'keep-alive',
+  'upgrade',
+  'expect',
   'idempotency-key',
 ]
 const headers = z
@@ -93,7 +97,10 @@ export const declaredAgent = z.strictObject({
 export type DeclaredAgent = z.output<typeof declaredAgent>
 
 /** What zod cannot say: addresses that may not be reached, schemas that are none, names used twice. */
-export function declaredProblems(agent: DeclaredAgent, outbound: Outbound): FieldError[] {
+export async function declaredProblems(
+  agent: DeclaredAgent,
+  outbound: Outbound,
+): Promise<FieldError[]> {
   const problems: FieldError[] = []
   const names = new Set<string>()
   for (const [index, { name, url: address, input_schema }] of agent.tools.entries()) {
@@ -105,6 +112,8 @@ export function declaredProblems(agent: DeclaredAgent, outbound: Outbound): Fiel
     names.add(name)
     const refused = outbound.refusal(address)
     if (refused) problems.push({ path: `${path}.url`, message: refused })
+    // Large schemas take long to compile, and leases are renewed by this very thread.
+    await turn()
     const unfit = schemaProblem(input_schema)
     if (unfit) problems.push({ path: `${path}.input_schema`, message: unfit })
   }
@@ -149,6 +158,7 @@ function httpTool(declared: DeclaredAgent['tools'][number], outbound: Outbound):
 
 function schemaProblem(schema: JsonSchema): string | undefined {
   if (schema['type'] !== 'object') return 'must be of type object'
+  if (JSON.stringify(schema).length > TEXT_MAX) return `is larger than ${TEXT_MAX} characters`
   try {
     compileSchema(schema)
     return undefined

@@ -81,6 +81,8 @@ const TOOL = Symbol.for('runlane.tool')
 
 /** Characters of an agent's name: it stands in URLs, lanes and span names. */
 export const AGENT_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$/
+/** Belong to built-in agents, whether this node has them or not: another one may, or this one after its next start. */
+export const BUILT_IN_NAMES: readonly string[] = ['scripted', 'assistant']
 /** What every model provider takes for the name of a tool. */
 export const TOOL_NAME = /^[A-Za-z0-9_-]{1,64}$/
 export const MODEL_ID = /^[a-z][a-z0-9_-]*:\S+$/
@@ -135,7 +137,7 @@ const spec = z.strictObject({
  */
 export function defineAgent(given: AgentSpec): AgentDefinition {
   const agent = builtInAgent(given)
-  if (/^(scripted|assistant)$/.test(agent.name))
+  if (BUILT_IN_NAMES.includes(agent.name))
     throw new DefinitionError(`agent ${agent.name}: the name belongs to a built-in agent`)
   return agent
 }
@@ -195,8 +197,8 @@ export function tool<S extends z.ZodType>(given: ToolSpec<S>): Tool<never> {
     input_schema: schemaOf(input, refuse),
     effects: effects ?? 'unsafe',
     ...(timeout_ms?.success ? { timeout_ms: timeout_ms.data } : {}),
-    execute(value, scope) {
-      const parsed = input.safeParse(value)
+    async execute(value, scope) {
+      const parsed = await input.safeParseAsync(value)
       if (!parsed.success) throw new Error(`invalid input: ${problemsOf(parsed.error)}`)
       return given.execute(parsed.data, scope)
     },

@@ -3,7 +3,14 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import type { JsonSchema } from './agent.ts'
 
 /** Lenient as models are told: an unknown keyword or format says nothing. */
-const OPTIONS: Options = { strict: false, allErrors: false, logger: false, validateFormats: false }
+const OPTIONS: Options = {
+  strict: false,
+  logger: false,
+  validateFormats: false,
+  // Both else nest the code of a schema as deep as it has properties: a thousand are too much for the stack.
+  allErrors: true,
+  code: { optimize: false },
+}
 
 /** What is wrong with a value, in words; undefined when it fits. */
 export type Check = (value: unknown) => string | undefined
@@ -14,12 +21,29 @@ export type Check = (value: unknown) => string | undefined
  */
 export function compileSchema(schema: JsonSchema): Check {
   const { $schema, ...rest } = schema
+  // Would make the check answer a promise, which looks like "fits".
+  if ('$async' in rest) throw new Error('$async is not supported')
   const isOld = typeof $schema === 'string' && /draft-0[4-7]/.test($schema)
-  const validate = (isOld ? new Ajv(OPTIONS) : new Ajv2020(OPTIONS)).compile(rest as AnySchema)
+  const Draft = isOld ? Ajv : Ajv2020
+  checkItself(Draft, rest as AnySchema)
+  // One of its own: what a schema names by `$id` must not be seen by the next one.
+  const validate = new Draft({ ...OPTIONS, meta: false, validateSchema: false }).compile(
+    rest as AnySchema,
+  )
   return (value) => {
     if (validate(value)) return undefined
     const [error] = validate.errors ?? []
     const path = (error?.instancePath ?? '').replaceAll('/', '.').slice(1)
     return `${path === '' ? 'it' : path} ${error?.message ?? 'does not fit'}`
   }
+}
+
+/** The rules for schemas themselves by draft, compiled once: that takes longer than most schemas do. */
+const metas = new Map<typeof Ajv | typeof Ajv2020, Ajv | Ajv2020>()
+
+function checkItself(Draft: typeof Ajv | typeof Ajv2020, schema: AnySchema): void {
+  const meta = metas.get(Draft) ?? new Draft(OPTIONS)
+  metas.set(Draft, meta)
+  if (!meta.validateSchema(schema))
+    throw new Error(`schema is invalid: ${meta.errorsText(meta.errors, { dataVar: 'schema' })}`)
 }

@@ -1,4 +1,11 @@
-import { jsonSchema, type LanguageModel, type ModelMessage, streamText, type ToolSet } from 'ai'
+import {
+  type FinishReason,
+  jsonSchema,
+  type LanguageModel,
+  type ModelMessage,
+  streamText,
+  type ToolSet,
+} from 'ai'
 import { SessionClosed } from '../errors.ts'
 import type { Json } from '../json.ts'
 import { failureOf } from '../providers/failure.ts'
@@ -41,6 +48,7 @@ export async function callModel(made: ModelCall): Promise<ModelReply> {
   const { desk, opened, agent, findModel } = made
   const { call, recorded } = opened
   const startedAt = performance.now()
+  const stream = new MessageStream(desk, call, recorded, made.pace)
   try {
     const [choice] = agent.models ?? []
     if (choice === undefined)
@@ -51,10 +59,10 @@ export async function callModel(made: ModelCall): Promise<ModelReply> {
       type: 'progress.reported',
       phase: 'thinking',
       model: id,
-      call: desk.started(call, null, recorded?.result ?? null),
+      call: desk.started(call, null, stream.out),
     })
     await desk.mayAct()
-    const reply = await ask(made, model, id, tools)
+    const reply = await ask(made, model, id, tools, stream)
     const { value, size } = checkedResult(reply)
     desk.port.send({ type: 'call.recorded', call: desk.succeeded(call, value, size, startedAt) })
     return value as unknown as ModelReply
@@ -63,7 +71,7 @@ export async function callModel(made: ModelCall): Promise<ModelReply> {
     const { kind, message } = failureOf(error)
     desk.port.send({
       type: 'progress.reported',
-      call: desk.started(call, null, recorded?.result ?? null),
+      call: desk.started(call, null, stream.out),
       failure: { kind, message },
     })
     desk.keepFailure(desk.failed(call, message, startedAt, { code: kind }))
@@ -72,10 +80,11 @@ export async function callModel(made: ModelCall): Promise<ModelReply> {
 }
 
 async function ask(
-  { agent, request, opened, desk, signal, pace }: ModelCall,
+  { agent, request, desk, signal }: ModelCall,
   model: LanguageModel,
   id: string,
   tools: ToolOffer[],
+  stream: MessageStream,
 ): Promise<ModelReply> {
   const instructions = request.instructions ?? agent.instructions
   const result = streamText({
@@ -89,7 +98,6 @@ async function ask(
     // Told through the stream; by default the SDK writes it to the console as well.
     onError: () => {},
   })
-  const stream = new MessageStream(desk, opened.call, opened.recorded, pace)
   const calls: ModelToolCall[] = []
   for await (const part of result.stream) {
     if (part.type === 'error') throw part.error
@@ -100,17 +108,24 @@ async function ask(
   }
   desk.boundary()
   await stream.end()
+  const finish_reason = await result.finishReason
+  if (brokeOff(finish_reason, await result.rawFinishReason))
+    throw new RunError('network', 'the answer of the model broke off before its end')
   const usage = await result.usage
   const messages = (await result.responseMessages).filter((one) => one.role === 'assistant')
   const reply = withOwnIds(request.messages, calls, cleanText(messages) as ModelMessage[])
   return {
     text: stream.text,
     ...reply,
-    finish_reason: await result.finishReason,
+    finish_reason,
     model: id,
     usage: { input_tokens: usage.inputTokens ?? 0, output_tokens: usage.outputTokens ?? 0 },
   }
 }
+
+/** The connection was closed in good order before the model said why it ended: half an answer is none. */
+const brokeOff = (reason: FinishReason, raw: string | undefined): boolean =>
+  reason === 'interrupted' || (reason === 'other' && raw === undefined)
 
 /** The tools that the model is told of; asked for only when a call is really made. */
 async function offered({ request, toolbox, signal }: ModelCall): Promise<ToolOffer[]> {

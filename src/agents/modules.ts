@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { registerHooks } from 'node:module'
-import { basename, join } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { messageOf } from '../errors.ts'
 import { type AgentDefinition, DefinitionError, isAgentDefinition } from './define.ts'
@@ -53,9 +53,14 @@ function describeImportError(file: string, error: unknown): string {
 
 /** `(researcher.ts:12)`: the first line of the stack that is in the module's folder. */
 function placeOf(file: string, error: unknown): string {
-  const stack = error instanceof Error ? (error.stack ?? '') : ''
-  const found = /(file:\/\/[^\s:)]+):(\d+)/.exec(stack)
-  if (!found?.[1]) return ''
-  const at = fileURLToPath(found[1])
-  return at === file || !at.includes('node_modules') ? ` (${basename(at)}:${found[2]})` : ''
+  const stack = error instanceof Error ? String(error.stack) : ''
+  const folder = dirname(file) + sep
+  for (const line of stack.split('\n')) {
+    // A frame names a URL; the head of a TypeScript error is a path alone.
+    const [, place = '', number] = /(file:\/\/[^\s:)]+|^\S.*):(\d+)(?=[:)]|$)/.exec(line) ?? []
+    const path = place.startsWith('file:') ? fileURLToPath(place) : place
+    if (path.startsWith(folder) && !path.includes('node_modules'))
+      return ` (${relative(folder, path)}:${number})`
+  }
+  return ''
 }

@@ -1,4 +1,4 @@
-import { lookup } from 'node:dns'
+import { lookup, type LookupAddress, type LookupAllOptions } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { Agent, fetch as undiciFetch, request } from 'undici'
 import { type Json, jsonProblems } from '../json.ts'
@@ -18,16 +18,29 @@ const PRIVATE_RANGES = [
   ['240.0.0.0', 4],
 ] as const
 const PRIVATE_RANGES_V6 = [
-  ['::', 127],
   ['fc00::', 7],
   ['fe80::', 10],
+  ['fec0::', 10],
   ['ff00::', 8],
+  // These carry an IPv4 address, which may be private: compatible, translated, NAT64, Teredo, 6to4.
+  ['::', 96],
+  ['::ffff:0:0:0', 96],
   ['64:ff9b::', 96],
+  ['64:ff9b:1::', 48],
+  ['2001::', 32],
+  ['2002::', 16],
 ] as const
 
 /** Bytes of an answer that are read at most. */
 const ANSWER_BYTES_MAX = 2_000_000
 const CONNECT_TIMEOUT_MS = 10_000
+
+/** Finds the addresses of a name, as `node:dns` does with `all: true`. */
+export type Resolver = (
+  hostname: string,
+  options: LookupAllOptions,
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void
 
 /**
  * Requests from agents to the outside. Private addresses are refused twice: when the URL is posted, and again at
@@ -38,9 +51,11 @@ export class Outbound {
   #allowed: BlockList
   #private: BlockList
   #agent: Agent
+  #resolve: Resolver
 
   /** @param allow hosts, addresses and CIDRs that may be private (`RUNLANE_WEBHOOK_ALLOW`) */
-  constructor(allow: readonly string[]) {
+  constructor(allow: readonly string[], resolve: Resolver = lookup) {
+    this.#resolve = resolve
     this.#allowedHosts = new Set(allow.filter((entry) => isIP(entry) === 0 && !entry.includes('/')))
     this.#allowed = new BlockList()
     for (const entry of allow) addRange(this.#allowed, entry)
@@ -60,8 +75,7 @@ export class Outbound {
     if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:'))
       return 'is not an http or https URL'
     if (url.username !== '' || url.password !== '') return 'must not carry credentials'
-    // `localhost.` is `localhost` to every resolver.
-    const host = url.hostname.replace(/^\[|\]$|\.$/g, '').toLowerCase()
+    const host = hostOf(url.hostname)
     if (this.#allowedHosts.has(host)) return undefined
     if (isIP(host) !== 0)
       return this.#isRefused(host)
@@ -79,39 +93,41 @@ export class Outbound {
     options: { headers: Record<string, string>; signal: AbortSignal },
   ): Promise<Json> {
     const refused = this.refusal(url)
-    if (refused) throw new Error(`${url} ${refused}`)
+    if (refused) throw new Error(`${shown(url)} ${refused}`)
     const response = await request(url, {
       method: 'POST',
       body: JSON.stringify(body),
       headers: { 'content-type': 'application/json', ...options.headers },
       signal: options.signal,
       dispatcher: this.#agent,
-    })
-    const text = await readLimited(response.body)
-    if (response.statusCode > 299) throw new Error(`${url} answered ${response.statusCode}`)
-    if (text === '') return null
-    try {
-      const answer = JSON.parse(text) as Json
-      const [problem] = jsonProblems(answer, 'its answer')
-      if (problem) throw new Error(`${problem.path} ${problem.message}`)
-      return answer
-    } catch (cause) {
-      throw new Error(`${url} answered ${response.statusCode} with something that is not JSON`, {
-        cause,
-      })
+    }).catch(throwPlain)
+    if (response.statusCode > 299) {
+      // Reads what is left, to some length, so that the connection can be used again.
+      await response.body.dump().catch(() => {})
+      throw new Error(`${shown(url)} answered ${response.statusCode}`)
     }
+    const text = await readLimited(response.body)
+    if (text === '') return null
+    const answer = parsed(text)
+    if (answer === undefined)
+      throw new Error(
+        `${shown(url)} answered ${response.statusCode} with something that is not JSON`,
+      )
+    const [problem] = jsonProblems(answer, 'its answer')
+    if (problem) throw new Error(`${shown(url)}: ${problem.path} ${problem.message}`)
+    return answer
   }
 
   /** `fetch` with the same two checks; redirects are errors, since they would lead elsewhere. */
   fetch: typeof globalThis.fetch = async (input, init) => {
     const url = input instanceof Request ? input.url : String(input)
     const refused = this.refusal(url)
-    if (refused) throw new Error(`${url} ${refused}`)
+    if (refused) throw new Error(`${shown(url)} ${refused}`)
     const answer = await undiciFetch(url, {
       ...(init as object),
       redirect: 'error',
       dispatcher: this.#agent,
-    })
+    }).catch(throwPlain)
     return answer as unknown as Response
   }
 
@@ -127,9 +143,9 @@ export class Outbound {
   }
 
   #checkedLookup: LookupFunction = (hostname, options, callback) => {
-    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    this.#resolve(hostname, { ...options, all: true }, (error, addresses) => {
       if (error) return callback(error, '', 0)
-      const usable = this.#allowedHosts.has(hostname.toLowerCase())
+      const usable = this.#allowedHosts.has(hostOf(hostname))
         ? addresses
         : addresses.filter(({ address }) => !this.#isRefused(address))
       const [first] = usable
@@ -142,6 +158,27 @@ export class Outbound {
       if (options.all === true) return callback(null, usable)
       callback(null, first.address, first.family)
     })
+  }
+}
+
+/** Without the brackets of an IPv6 address; `localhost.` is `localhost` to every resolver. */
+const hostOf = (hostname: string): string => hostname.replace(/^\[|\]$|\.$/g, '').toLowerCase()
+
+/** As messages have it: models and readers of events get them, and a query may hold a key. */
+const shown = (url: string): string => url.replace(/[?#].*$/s, '')
+
+/** `fetch failed`, and an error for each of several addresses, hide what went wrong in a place that nobody shows. */
+function throwPlain(error: unknown): never {
+  const hidden = error instanceof TypeError ? error.cause : error
+  const inner: unknown = hidden instanceof AggregateError ? hidden.errors[0] : hidden
+  throw inner instanceof Error ? inner : error
+}
+
+function parsed(text: string): Json | undefined {
+  try {
+    return JSON.parse(text) as Json
+  } catch {
+    return undefined
   }
 }
 

@@ -1,6 +1,16 @@
 import type { CallRow } from '../store/rows.ts'
 import { RunError } from './agent.ts'
 
+/** How much longer than it took then the code may take to ask for a recorded call while others wait for their turn. */
+const MISSING_MS = 5_000
+/** A gap in the record may be a crash and no wait of the code: not more of it counts. */
+const GAP_MS_MAX = 600_000
+
+interface Waiting {
+  resolve: () => void
+  reject: (error: RunError) => void
+}
+
 /**
  * The envelope of earlier attempts. A call is found by its position and must be the same call; recorded results settle
  * in the order in which they settled then, so that code with `Promise.all` or races takes the same way again.
@@ -9,8 +19,11 @@ export class Replay {
   #byPosition: Map<number, CallRow>
   /** Positions of settled async calls in the order in which they settled. */
   #order: CallRow[]
-  #waiting = new Map<CallRow, () => void>()
+  #waiting = new Map<CallRow, Waiting>()
   #settled: number
+  /** When the last call that was released had settled then. */
+  #releasedAt: string | null = null
+  #missing: ReturnType<typeof setTimeout> | null = null
 
   constructor(calls: CallRow[]) {
     this.#byPosition = new Map(calls.map((call) => [call.position, call]))
@@ -42,6 +55,7 @@ export class Replay {
 
   /** The code has returned after `position` calls. @throws RunError nondeterministic_replay when it made more before */
   finished(position: number): void {
+    if (this.#missing) clearTimeout(this.#missing)
     const next = this.#byPosition.get(position + 1)
     if (!next) return
     throw new RunError(
@@ -50,10 +64,13 @@ export class Replay {
     )
   }
 
-  /** Resolves when every call that settled before this one has settled again. */
+  /**
+   * Resolves when every call that settled before this one has settled again.
+   * @throws RunError nondeterministic_replay when the code does not make one of those any more
+   */
   turnOf(recorded: CallRow): Promise<void> {
-    return new Promise((resolve) => {
-      this.#waiting.set(recorded, resolve)
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(recorded, { resolve, reject })
       this.#release()
     })
   }
@@ -64,14 +81,40 @@ export class Replay {
   }
 
   #release(): void {
+    if (this.#missing) clearTimeout(this.#missing)
+    this.#missing = null
     const next = this.#order[0]
-    const resolve = next && this.#waiting.get(next)
-    if (!resolve) return
+    if (!next || this.#waiting.size === 0) return
+    const waiting = this.#waiting.get(next)
+    if (!waiting) {
+      // What led to it is released: the code asks for it as soon as it did then, or never.
+      this.#missing = setTimeout(() => this.#giveUp(next), MISSING_MS + this.#gapBefore(next))
+      return
+    }
     this.#order.shift()
     this.#waiting.delete(next)
-    resolve()
+    this.#releasedAt = next.finished_at
+    waiting.resolve()
     // The code behind this call runs first, as it did then.
     setImmediate(() => this.#release())
+  }
+
+  #gapBefore(next: CallRow): number {
+    if (next.finished_at === null || this.#releasedAt === null) return 0
+    const gap = Date.parse(next.finished_at) - Date.parse(this.#releasedAt)
+    return Math.min(Math.max(gap, 0), GAP_MS_MAX)
+  }
+
+  #giveUp(missing: CallRow): void {
+    for (const [call, { reject }] of this.#waiting) {
+      reject(
+        new RunError(
+          'nondeterministic_replay',
+          `call ${missing.position}, ${nameOf(missing)}, is not made now and had ended before call ${call.position}, ${nameOf(call)}, did: the agent's code has changed or is not deterministic`,
+        ),
+      )
+    }
+    this.#waiting.clear()
   }
 }
 

@@ -1,3 +1,4 @@
+import { messageOf } from '../errors.ts'
 import { jsonProblems, OUTPUT_BYTES_MAX, type Json } from '../json.ts'
 import { RunError } from './agent.ts'
 
@@ -19,14 +20,11 @@ const SUSPICIOUS = /\\u(0000|d[89a-f])/i
 export function toJson(value: unknown): { value: Json; size: number } {
   let text: string | undefined
   try {
-    const lost = lostInJson(value, 'the result')
+    const lost = lostInJson(value, 'the result', { left: OUTPUT_BYTES_MAX })
     if (lost !== undefined) throw new TypeError(lost)
     text = JSON.stringify(value)
   } catch (error) {
-    throw new RunError(
-      'invalid_result',
-      `the result is not JSON: ${error instanceof Error ? error.message : 'unknown'}`,
-    )
+    throw new RunError('invalid_result', `the result is not JSON: ${messageOf(error)}`)
   }
   if (text === undefined) return { value: null, size: 4 }
   const plain = JSON.parse(text) as Json
@@ -37,8 +35,18 @@ export function toJson(value: unknown): { value: Json; size: number } {
   return { value: plain, size: Buffer.byteLength(text) }
 }
 
-/** What JSON would drop or change without a word: a resumed run would see another value than this one. */
-function lostInJson(value: unknown, path: string, depth = 0): string | undefined {
+/**
+ * What JSON would drop or change without a word: a resumed run would see another value than this one. Looks at no more
+ * values than the largest result can have: what has more is too large, or a circle that would be walked for ever.
+ */
+function lostInJson(
+  value: unknown,
+  path: string,
+  looks: { left: number },
+  depth = 0,
+): string | undefined {
+  looks.left -= 1
+  if (looks.left < 0) return undefined
   if (typeof value === 'number' && !Number.isFinite(value)) return `${path} is ${value}`
   if (typeof value === 'function' || typeof value === 'symbol')
     return `${path} is a ${typeof value}`
@@ -48,7 +56,7 @@ function lostInJson(value: unknown, path: string, depth = 0): string | undefined
   if ('toJSON' in value && typeof value.toJSON === 'function') return undefined
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index += 1) {
-      const lost = lostInJson(value[index], `${path}[${index}]`, depth + 1)
+      const lost = lostInJson(value[index], `${path}[${index}]`, looks, depth + 1)
       if (lost !== undefined) return lost
     }
     return undefined
@@ -56,7 +64,8 @@ function lostInJson(value: unknown, path: string, depth = 0): string | undefined
   const kind = Object.prototype.toString.call(value).slice(8, -1)
   if (kind !== 'Object') return `${path} is a ${kind}`
   for (const key in value) {
-    const lost = lostInJson((value as Record<string, unknown>)[key], `${path}.${key}`, depth + 1)
+    const member = (value as Record<string, unknown>)[key]
+    const lost = lostInJson(member, `${path}.${key}`, looks, depth + 1)
     if (lost !== undefined) return lost
   }
   return undefined

@@ -1,5 +1,11 @@
 import { Hono } from 'hono'
-import { type DeclaredAgent, declaredAgent, declaredProblems } from '../agents/declared.ts'
+import {
+  type DeclaredAgent,
+  declaredAgent,
+  declaredCard,
+  declaredProblems,
+} from '../agents/declared.ts'
+import { BUILT_IN_NAMES } from '../agents/define.ts'
 import type { AgentCard } from '../agents/source.ts'
 import { Refusal } from '../errors.ts'
 import { newRecordId } from '../ids.ts'
@@ -47,10 +53,10 @@ export function agentRoutes({ agents, reads, outbound, bodyLimitBytes }: Service
 
   app.post('/agents', async (c) => {
     const agent = await readBody(c, declaredAgent, bodyLimitBytes)
-    const problems = declaredProblems(agent, outbound)
+    const problems = await declaredProblems(agent, outbound)
     if (problems.length > 0) throw invalid(problems)
     const caller = callerOf(c)
-    if (agents.findLocal(agent.name)) {
+    if (BUILT_IN_NAMES.includes(agent.name) || agents.findLocal(agent.name)) {
       await recordAudit(reads, refused(caller, 'agent.declare', agent.name, 'agent_exists'))
       throw new Refusal('agent_exists', `${agent.name} is a built-in agent or code of this service`)
     }
@@ -60,12 +66,19 @@ export function agentRoutes({ agents, reads, outbound, bodyLimitBytes }: Service
       { name: agent.name, definition, declared_by: caller.name },
       auditOf(caller, 'agent.declare', agent.name),
     )
-    if (saved === 'full')
+    if (saved === 'full') {
+      await recordAudit(reads, refused(caller, 'agent.declare', agent.name, 'too_many_agents'))
       throw new Refusal('too_many_agents', `there are ${DECLARED_MAX} declared agents already`)
-    const card = await existing(agent.name)
+    }
+    const card = declaredCard(definition, outbound)
+    const active = await countActive(reads)
     c.header('Location', `/agents/${encodeURIComponent(agent.name)}`)
     return c.json(
-      { ...agentRow(card, 0), ...detailsOf(card), definition: withoutHeaderValues(agent) },
+      {
+        ...agentRow(card, active.get(agent.name) ?? 0),
+        ...detailsOf(card),
+        definition: withoutHeaderValues(agent),
+      },
       saved === 'created' ? 201 : 200,
     )
   })

@@ -1,4 +1,10 @@
-import { APICallError, LoadAPIKeyError, NoOutputGeneratedError, RetryError } from 'ai'
+import {
+  APICallError,
+  InvalidResponseDataError,
+  LoadAPIKeyError,
+  NoOutputGeneratedError,
+  RetryError,
+} from 'ai'
 import { messageOf } from '../errors.ts'
 
 /** What went wrong with a model call, as far as it can be told from its structure: never from prose. */
@@ -26,13 +32,14 @@ export interface Failure {
 export function failureOf(error: unknown): Failure {
   if (RetryError.isInstance(error)) return failureOf(error.lastError)
   if (APICallError.isInstance(error)) {
-    const status = error.statusCode
-    const where = status === undefined ? 'no answer' : `status ${status}`
+    const where = isRefused(error) ? `status ${error.statusCode}` : 'no whole answer'
     return {
       kind: kindOf(error),
       message: `the model provider failed (${where}): ${error.message}`,
     }
   }
+  if (InvalidResponseDataError.isInstance(error))
+    return { kind: 'network', message: `the model's answer broke off: ${error.message}` }
   if (LoadAPIKeyError.isInstance(error)) return { kind: 'auth_error', message: error.message }
   if (NoOutputGeneratedError.isInstance(error))
     return { kind: 'empty_response', message: 'the model gave no output' }
@@ -49,9 +56,13 @@ function kindOf(error: APICallError): FailureKind {
   if (code === 'content_filter') return 'content_filter'
   if (code === 'insufficient_quota') return 'billing'
   if (code === 'overloaded_error') return 'overloaded'
-  if (statusCode === undefined) return 'network'
+  if (statusCode === undefined || !isRefused(error)) return 'network'
   return BY_STATUS[statusCode] ?? (statusCode >= 500 ? 'server_error' : 'bad_request')
 }
+
+/** Else it was never answered, or the answer that had begun well broke off. */
+const isRefused = ({ statusCode }: APICallError): boolean =>
+  statusCode !== undefined && statusCode >= 400
 
 const BY_STATUS: Record<number, FailureKind> = {
   401: 'auth_error',

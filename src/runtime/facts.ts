@@ -30,7 +30,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     const { phase, saying, call, delta, model, failure } = message
     if (phase !== undefined) draft.fields.phase = clip(phase, PHASE_LENGTH_MAX)
     if (saying !== undefined) draft.fields.saying = saying
-    if (!call) return
+    if (!call) return draft.touch()
     draft.call(call)
     const { tool_call_id } = call
     if (model !== undefined) {

@@ -119,6 +119,11 @@ export class RecordDraft {
     this.open().waitpoints.push({ run_id: this.runId, ...waitpoint })
   }
 
+  /** Of the run nothing but its fields has changed. */
+  touch(): void {
+    this.open()
+  }
+
   /** The record that is open; the first thing written opens it. */
   protected open(): Draft {
     this.draft ??= {

@@ -7,7 +7,7 @@ import type { Assignment } from './thread-messages.ts'
 
 /** Threads that runs share while all goes well. */
 const SHARED = Math.max(2, Math.min(8, availableParallelism()))
-/** Threads in all, counting those of single runs and those that took the place of blocked ones. */
+/** Threads of single runs, and in all: as many as runs share are never taken by single ones. */
 const THREADS_MAX = 64
 /** A thread that has been silent for so long gets no new run. */
 const SILENT_MS = 100
@@ -89,7 +89,7 @@ export class ThreadPool {
   }
 
   #ownThread(): ExecutorThread | undefined {
-    if (this.#own.size + this.#shared.size >= THREADS_MAX) return undefined
+    if (this.#own.size + Math.max(SHARED, this.#shared.size) >= THREADS_MAX) return undefined
     const thread = this.#newThread(this.#own)
     thread.retired = true
     return thread

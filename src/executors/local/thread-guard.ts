@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { syncBuiltinESMExports } from 'node:module'
 import { messageOf } from '../../errors.ts'
 
 /** Whose code is running: follows promises, timers and events. */
@@ -23,6 +24,8 @@ export function guardThread(
     abort: refuse('process.abort()'),
     kill: guardedKill(process),
   })
+  // `import { exit } from 'node:process'` is to mean these as well.
+  syncBuiltinESMExports()
   const tell = (error: unknown): void => onUncaught(running.getStore() ?? null, messageOf(error))
   process.on('uncaughtException', tell)
   process.on('unhandledRejection', tell)
@@ -32,7 +35,9 @@ export function guardThread(
 function guardedKill(process: NodeJS.Process): typeof process.kill {
   const kill = process.kill.bind(process)
   return (pid, signal) => {
-    const isService = pid === process.pid || pid === 0 || pid === -process.pid
+    // Node takes numbers as text too; 0 is the service's own process group and -1 every process of its user.
+    const target: unknown = pid
+    const isService = [process.pid, -process.pid, 0, -1].includes(Number(target))
     if (isService && signal !== 0)
       throw new Error('process.kill() of the service itself is not available to agents')
     return kill(pid, signal)

@@ -9,7 +9,7 @@ import { cardOf } from '../../agents/source.ts'
 import { systemClock } from '../../clock.ts'
 import { messageOf } from '../../errors.ts'
 import { modelFinder } from '../../providers/models.ts'
-import { guardThread } from './thread-guard.ts'
+import { asSession, guardThread } from './thread-guard.ts'
 import type { Description, FromThread, ThreadData, ToThread } from './thread-messages.ts'
 import { ThreadSession } from './thread-session.ts'
 
@@ -36,8 +36,9 @@ const openers: AgentOpeners = {
 }
 
 parentPort?.on('message', (message: ToThread) => {
-  if (message.type === 'describe') return void describe(message.file)
   const { session } = message
+  if (message.type === 'describe')
+    return void asSession(session, () => describe(session, message.file))
   if (message.type !== 'start') return sessions.get(session)?.receive(message)
   const started = new ThreadSession(session, {
     post,
@@ -49,12 +50,12 @@ parentPort?.on('message', (message: ToThread) => {
   void started.run(message.assignment)
 })
 
-async function describe(file: string): Promise<void> {
+async function describe(session: number, file: string): Promise<void> {
   const description: Description = await importAgent(file).then(
     (agent) => ({ card: cardOf(agent, 'code', { from: 'module', file }) }),
     (error: unknown) => ({ problem: messageOf(error) }),
   )
-  post({ type: 'described', description })
+  post({ type: 'described', session, description })
 }
 
 const beat = (): void => {

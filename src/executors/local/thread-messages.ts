@@ -23,7 +23,7 @@ export type ToThread =
   | { type: 'cancel' | 'drain' | 'kill'; session: number }
   | { type: 'cleared'; session: number; id: number; accepted: boolean }
   | { type: 'closed'; session: number; id: number }
-  | { type: 'describe'; file: string }
+  | { type: 'describe'; session: number; file: string }
 
 export type Description = { card: AgentCard } | { problem: string }
 
@@ -37,7 +37,7 @@ export type FromThread =
   /** An error that nobody caught; null when it cannot be said whose. */
   | { type: 'uncaught'; session: number | null; message: string }
   | { type: 'process'; pid: number; alive: boolean }
-  | { type: 'described'; description: Description }
+  | { type: 'described'; session: number; description: Description }
 
 export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
   'run.completed',

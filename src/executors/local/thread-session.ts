@@ -11,6 +11,8 @@ import type { Assignment, FromThread, ToThread } from './thread-messages.ts'
 
 /** How long code that was ended hard may take to notice, before it is given up. */
 const ABANDON_MS = 500
+/** Code may tell that it is alive as often as it likes; it is passed on no more often than this. */
+const BEAT_MS = 100
 
 export interface ThreadSessionOptions {
   post(message: FromThread): void
@@ -30,6 +32,7 @@ export class ThreadSession implements SessionPort {
   #control = new SessionControl()
   #waiting = new Map<number, Answer>()
   #asked = 0
+  #beatAt = -BEAT_MS
 
   constructor(session: number, options: ThreadSessionOptions) {
     this.#session = session
@@ -56,6 +59,9 @@ export class ThreadSession implements SessionPort {
   }
 
   beat(): void {
+    const now = performance.now()
+    if (now - this.#beatAt < BEAT_MS) return
+    this.#beatAt = now
     this.#options.post({ type: 'beat', session: this.#session })
   }
 

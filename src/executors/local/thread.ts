@@ -1,4 +1,5 @@
 import { kill } from 'node:process'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { SessionPort } from '../../agents/port.ts'
 import type { Session } from './session.ts'
@@ -11,12 +12,20 @@ import {
   type ToThread,
 } from './thread-messages.ts'
 
-/** Heap of one thread, in megabytes: an agent that eats memory loses its thread, not the service. */
-const HEAP_MB_MAX = 512
+/** Heap and buffers of one thread, in megabytes: an agent that eats more loses its thread. */
+const MEMORY_MB_MAX = 512
+const MEMORY_LOOK_MS = 100
+/**
+ * Where V8 itself gives up on a thread, in megabytes. No thread may come near: a single allocation that does not fit
+ * below it, an array of some million elements, ends the whole process instead.
+ */
+const HEAP_MB_MAX = 4_096
 /** A thread that starts is not silent for so long, in milliseconds. */
 const START_MS = 10_000
 /** How long a thread may take to say that a session which was ended hard is over; then it is blocked, and ended. */
 const KILL_MS = 1_500
+/** How long a thread that is ended may take to exit before its runs go on without it. */
+const EXIT_MS = 1_000
 
 export interface ThreadOptions {
   deadline: SharedArrayBuffer
@@ -46,8 +55,9 @@ export class ExecutorThread {
   #sessions = new Map<number, Held>()
   #started = 0
   #processes = new Set<number>()
-  #describing: ((description: Description) => void) | null = null
+  #describing: { session: number; answer: (description: Description) => void } | null = null
   #ended: string | null = null
+  #gone = false
   /** Takes no new run: some code in it did not end when told to, or an error of it belongs to nobody. */
   retired = false
 
@@ -68,6 +78,7 @@ export class ExecutorThread {
       this.#ended ??= `the executor thread failed: ${error instanceof Error ? error.message : String(error)}`
     })
     this.#worker.on('exit', (code) => this.#exited(code))
+    void this.#watchMemory()
   }
 
   /** Sessions whose code has not ended. */
@@ -99,16 +110,34 @@ export class ExecutorThread {
 
   /** Imports a module and tells what is in it. */
   describe(file: string): Promise<Description> {
-    return new Promise((resolve) => {
-      this.#describing = resolve
-      this.#post({ type: 'describe', file })
+    this.#started += 1
+    const session = this.#started
+    return new Promise((answer) => {
+      this.#describing = { session, answer }
+      this.#post({ type: 'describe', session, file })
     })
   }
 
   /** Ends the thread; runs that were in it are lost with this reason. */
   end(reason: string): void {
     this.#ended ??= reason
+    this.retired = true
     void this.#worker.terminate()
+    // Code that waits outside of JavaScript, as for a synchronous child process, keeps its thread until it comes back;
+    // nothing of it runs then, so nobody has to wait for that.
+    setTimeout(() => this.#exited(1), EXIT_MS).unref()
+  }
+
+  /** Asked from outside, where the thread's own loop may be blocked; twice, as what it used may be garbage by then. */
+  async #watchMemory(): Promise<void> {
+    let over = 0
+    while (!this.#gone && over < 2) {
+      await delay(MEMORY_LOOK_MS, undefined, { ref: false })
+      const heap = await this.#worker.getHeapStatistics().catch(() => null)
+      const bytes = heap ? heap.used_heap_size + heap.external_memory : 0
+      over = bytes > MEMORY_MB_MAX * 2 ** 20 ? over + 1 : 0
+    }
+    if (!this.#gone) this.end(`the executor thread used more than ${MEMORY_MB_MAX} MB of memory`)
   }
 
   #kill(session: number, held: Held): void {
@@ -127,7 +156,7 @@ export class ExecutorThread {
 
   #receive(message: FromThread): void {
     if (message.type === 'process') return this.#note(message.pid, message.alive)
-    if (message.type === 'described') return this.#describing?.(message.description)
+    if (message.type === 'described') return this.#described(message)
     if (message.type === 'uncaught') return this.#uncaught(message.session, message.message)
     if (message.type === 'over') return this.#over(message.session, message.abandoned)
     const held = this.#sessions.get(message.session)
@@ -154,10 +183,22 @@ export class ExecutorThread {
     if (this.retired && this.#sessions.size === 0) this.end('retired')
   }
 
+  #described({ session, description }: Extract<FromThread, { type: 'described' }>): void {
+    if (this.#describing?.session === session) this.#describing.answer(description)
+  }
+
   /** The run whose code it was fails; an error of unknown origin may have left anything half-done in this thread. */
   #uncaught(session: number | null, message: string): void {
     const held = session === null ? undefined : this.#sessions.get(session)
     this.#options.onUncaught(held?.runId ?? null, message)
+    if (this.#describing) {
+      // One that an earlier module left behind is not the problem of this one.
+      if (session === this.#describing.session)
+        this.#describing.answer({
+          problem: `importing it threw an error that nobody caught: ${message}`,
+        })
+      return
+    }
     if (!held) {
       this.retired = true
       if (this.#sessions.size === 0) this.end('retired')
@@ -179,8 +220,10 @@ export class ExecutorThread {
   }
 
   #exited(code: number): void {
+    if (this.#gone) return
+    this.#gone = true
     const reason = this.#ended ?? `the executor thread exited with code ${code}`
-    this.#describing?.({ problem: reason })
+    this.#describing?.answer({ problem: reason })
     for (const pid of this.#processes) endProcess(pid)
     const lost = [...this.#sessions.values()].filter((held) => !held.over)
     this.#options.onExit(this)

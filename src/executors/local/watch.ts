@@ -1,37 +1,46 @@
-import { type FSWatcher, watch } from 'node:fs'
-import { dirname } from 'node:path'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 
-/** Editors write in several steps: what they do within this time is one change. */
-const SETTLE_MS = 150
+/** How often the folder is looked at. Editors write in several steps: what two looks find alike is a change. */
+const LOOK_MS = 200
 
-/** Calls back when something in the folder has changed, or when the folder has come to be. Answers how to stop. */
+/**
+ * Calls back when a file in the folder has changed, come or gone. Answers how to stop. It looks instead of being told:
+ * `fs.watch` loses a file that an editor has moved another over, a folder that was made again, and what changes on the
+ * other side of a container's mount.
+ */
 export function watchFolder(folder: string, onChange: () => void): () => void {
-  let timer: ReturnType<typeof setTimeout> | null = null
-  let watcher: FSWatcher | null = null
-  let parent: FSWatcher | null = null
-  const changed = (): void => {
-    if (timer) clearTimeout(timer)
-    timer = setTimeout(onChange, SETTLE_MS)
-  }
-  const begin = (): boolean => {
-    try {
-      watcher = watch(folder, { recursive: true }, changed)
-      watcher.on('error', () => {})
-      return true
-    } catch {
-      return false
+  const stopped = new AbortController()
+  follow(folder, onChange, stopped.signal).catch(() => {})
+  return () => stopped.abort()
+}
+
+async function follow(folder: string, onChange: () => void, signal: AbortSignal): Promise<never> {
+  let known = await stateOf(folder)
+  let before = known
+  for (;;) {
+    await delay(LOOK_MS, undefined, { signal, ref: false })
+    const now = await stateOf(folder)
+    if (now === before && now !== known) {
+      known = now
+      onChange()
     }
+    before = now
   }
-  if (!begin()) {
-    parent = watch(dirname(folder), () => {
-      if (watcher || !begin()) return
-      parent?.close()
-      changed()
+}
+
+/** Every file below the folder with its time and size; what is not there, or cannot be read, has none. */
+async function stateOf(folder: string): Promise<string> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const states = entries
+    .filter(({ name }) => name !== 'node_modules' && !name.startsWith('.'))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map(async (entry) => {
+      const path = join(folder, entry.name)
+      if (entry.isDirectory()) return stateOf(path)
+      const { mtimeMs, size } = await stat(path).catch(() => ({ mtimeMs: 0, size: 0 }))
+      return `${path} ${mtimeMs} ${size}\n`
     })
-  }
-  return () => {
-    if (timer) clearTimeout(timer)
-    watcher?.close()
-    parent?.close()
-  }
+  return (await Promise.all(states)).join('')
 }
