@@ -29,7 +29,13 @@ export interface RunContext {
   children: number
   /** Open questions to a human; the run goes back in line with the last answer. */
   questions: number
+  /** What the watchdog found, such as `executor.unresponsive(15s)`; null while all is well. */
+  stuck_reason: string | null
+  stuck_clock: WatchdogClock | null
 }
+
+/** The clocks of the watchdog; `executor` is the answer to its probe. */
+export type WatchdogClock = 'reasoning' | 'tool' | 'turn' | 'executor'
 
 /** What a lost attempt should lead to; the policy comes from `RUNLANE_RECOVERY` and `RUNLANE_MAX_CRASHES`. */
 export interface LostAttempt {
@@ -61,6 +67,8 @@ export type RunEvent =
   | { type: 'cancel.expired' }
   | { type: 'resume.requested' }
   | { type: 'attempt.handed_over' }
+  | { type: 'stuck.noted'; stuck_reason: string; clock: WatchdogClock }
+  | { type: 'stuck.cleared' }
   | LostAttempt
 
 /**
@@ -78,6 +86,7 @@ export const RUN_FACTS = [
   'noteResumed',
   'noteLost',
   'noteOutcome',
+  'noteStuck',
 ] as const
 export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as const
 
@@ -113,6 +122,8 @@ export const runSetup = setup({
       progressed: false,
       tools: 0,
       children: 0,
+      stuck_reason: null,
+      stuck_clock: null,
     }),
     countLoss: assign({
       barren_attempts: ({ context }) => (context.progressed ? 0 : context.barren_attempts + 1),
@@ -120,6 +131,15 @@ export const runSetup = setup({
     forgetLosses: assign({ barren_attempts: 0 }),
     handOver: assign({ handed_over: true, tools: 0, children: 0 }),
     progress: assign({ progressed: true, barren_attempts: 0 }),
+    flag: assign((_, params: { stuck_reason: string; clock: WatchdogClock }) => ({
+      stuck_reason: params.stuck_reason,
+      stuck_clock: params.clock,
+    })),
+    unflag: assign({ stuck_reason: null, stuck_clock: null }),
+    // A turn that took too long stays so until it ends, however lively it is.
+    recover: assign(({ context }) =>
+      context.stuck_clock === 'turn' ? {} : { stuck_reason: null, stuck_clock: null },
+    ),
     enterTool: assign({ tools: ({ context }) => context.tools + 1 }),
     leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),
     enterChild: assign({ children: ({ context }) => context.children + 1 }),
@@ -136,6 +156,10 @@ export const runSetup = setup({
     hasChild: ({ context }) => context.children > 0,
     isLastTool: ({ context }) => context.tools <= 1,
     isLastChild: ({ context }) => context.children <= 1,
+    isStuck: ({ context }) => context.stuck_clock !== null,
+    // The turn's clock outranks the others: what they found may pass, its finding does not.
+    isNewlyStuck: ({ context }, params: { clock: WatchdogClock }) =>
+      context.stuck_clock === null || (params.clock === 'turn' && context.stuck_clock !== 'turn'),
     isLastAnswer: ({ context }) => context.questions <= 1,
     isCrashLoop: ({ context }, params: { max_crashes: number }) =>
       !context.progressed && context.barren_attempts + 1 >= params.max_crashes,

@@ -6,12 +6,12 @@
  *
  * Who sends what: SQL sends `run.due`, `lane.granted` and `run.claimed` (it decides lane order and claims, inside the
  * commit); the executor session sends what the agent does; callers and operators send commands through the inbox; the
- * node that hosts the run sends `attempt.*` and `cancel.expired`.
+ * node that hosts the run sends `attempt.*` and `cancel.expired`, its watchdog `stuck.*`.
  */
 import { runSetup } from './run-setup.ts'
 
-/** Bumped with every change of this chart that a stored snapshot could notice; `migrate.ts` then learns the step. */
-export const RUN_MACHINE_VERSION = 1
+/** Bumped with every change of this chart that a stored snapshot could notice; `upgrade` then learns the step. */
+export const RUN_MACHINE_VERSION = 2
 
 export const runMachine = runSetup.createMachine({
   id: 'run',
@@ -27,6 +27,8 @@ export const runMachine = runSetup.createMachine({
     tools: 0,
     children: 0,
     questions: 0,
+    stuck_reason: null,
+    stuck_clock: null,
   }),
   initial: 'queued',
   options: { maxIterations: 100 },
@@ -72,7 +74,14 @@ export const runMachine = runSetup.createMachine({
       tags: 'active',
       description: 'The lane is held and an executor session is attached.',
       initial: 'running',
+      exit: 'unflag',
       on: {
+        // Flagged, not torn down: who is stuck may recover.
+        'stuck.noted': {
+          guard: { type: 'isNewlyStuck', params: ({ event }) => event },
+          actions: [{ type: 'flag', params: ({ event }) => event }, 'noteStuck'],
+        },
+        'stuck.cleared': { guard: 'isStuck', actions: ['unflag', 'noteStuck'] },
         'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'endSession'] },
         'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'endSession'] },
         'cancel.requested': {
@@ -126,8 +135,8 @@ export const runMachine = runSetup.createMachine({
           description: 'Thinking, streaming, between steps.',
           meta: { wakers: ['run.completed', 'attempt.lost'] },
           on: {
-            'call.recorded': { actions: ['progress', 'noteCall'] },
-            'progress.reported': { actions: 'noteProgress' },
+            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
+            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
             'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
             'child.started': { target: 'waiting_on_child', actions: ['enterChild', 'noteCall'] },
             'human.asked': {
@@ -150,12 +159,12 @@ export const runMachine = runSetup.createMachine({
               {
                 guard: 'isLastTool',
                 target: 'running',
-                actions: ['leaveTool', 'progress', 'noteCall'],
+                actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'],
               },
-              { actions: ['leaveTool', 'progress', 'noteCall'] },
+              { actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'] },
             ],
-            'call.recorded': { actions: ['progress', 'noteCall'] },
-            'progress.reported': { actions: 'noteProgress' },
+            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
+            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
           },
         },
         waiting_on_child: {
@@ -167,9 +176,9 @@ export const runMachine = runSetup.createMachine({
               {
                 guard: 'isLastChild',
                 target: 'running',
-                actions: ['leaveChild', 'progress', 'noteCall'],
+                actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'],
               },
-              { actions: ['leaveChild', 'progress', 'noteCall'] },
+              { actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'] },
             ],
           },
         },
@@ -180,12 +189,15 @@ export const runMachine = runSetup.createMachine({
           on: {
             // A second cancel is noted and changes nothing.
             'cancel.requested': { actions: 'noteCancel' },
-            'tool.finished': { guard: 'hasTool', actions: ['leaveTool', 'progress', 'noteCall'] },
+            'tool.finished': {
+              guard: 'hasTool',
+              actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'],
+            },
             'child.reported': {
               guard: 'hasChild',
-              actions: ['leaveChild', 'progress', 'noteCall'],
+              actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'],
             },
-            'call.recorded': { actions: ['progress', 'noteCall'] },
+            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
             'session.exited': {
               target: '#run.terminal.cancelled',
               actions: ['noteOutcome', 'endSession'],

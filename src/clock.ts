@@ -7,6 +7,11 @@ import { hrtime } from 'node:process'
 export interface Clock {
   /** Milliseconds of the machine's monotonic clock: the same scale in every thread, and it runs on while a process is stopped. */
   monotonicMs: () => number
+  /** Milliseconds since 1970 as this machine believes: for people to read, nothing is decided by it. */
+  now: () => number
 }
 
-export const systemClock: Clock = { monotonicMs: () => Number(hrtime.bigint()) / 1e6 }
+export const systemClock: Clock = {
+  monotonicMs: () => Number(hrtime.bigint()) / 1e6,
+  now: Date.now,
+}

@@ -20,14 +20,27 @@ export const encodeChart = (snapshot: RunSnapshot): EncodedChart => ({
   context: snapshot.context as unknown as Json,
 })
 
-/** @throws when the snapshot is of another version or names a state that the chart does not have. */
+/** @throws when the snapshot is of a later version or names a state that the chart does not have. */
 export function decodeChart(machine: RunMachine, encoded: EncodedChart): RunSnapshot {
-  if (encoded.version !== RUN_MACHINE_VERSION) {
+  const { value, context } = upgrade(encoded)
+  return machine.resolveState({ value, context } as never)
+}
+
+/** A snapshot of an earlier version of the chart as the present one would have stored it. */
+function upgrade({ version, value, context }: EncodedChart): EncodedChart {
+  if (version === RUN_MACHINE_VERSION) return { version, value, context }
+  const step = UPGRADES[version]
+  if (!step) {
     throw new Error(
-      `snapshot of chart version ${encoded.version}, this code runs version ${RUN_MACHINE_VERSION}`,
+      `snapshot of chart version ${version}, this code runs version ${RUN_MACHINE_VERSION}`,
     )
   }
-  return machine.resolveState({ value: encoded.value, context: encoded.context } as never)
+  return upgrade({ version: version + 1, value, context: step(context as object) as Json })
+}
+
+/** By version: what its context lacks of the next one's. */
+const UPGRADES: Readonly<Record<number, (context: object) => object>> = {
+  1: (context) => ({ ...context, stuck_reason: null, stuck_clock: null }),
 }
 
 /** The chart of a run that is about to be created. */

@@ -151,6 +151,17 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
       draft.fields.error_message = `Attempt ${draft.chart.context.attempt} was lost: ${message.reason}`
     }
   },
+
+  // Whatever the message was: what the chart says of being stuck has changed, or has not.
+  noteStuck(draft, message) {
+    const was = draft.fields.stuck_reason
+    const { stuck_reason } = draft.chart.context
+    if (was === stuck_reason) return
+    if (message.type === 'stuck.noted') {
+      const { clock, limit_ms, since } = message
+      draft.event('run_stuck', OPERATOR, { stuck_reason, clock, limit_ms, since })
+    } else draft.event('run_recovered', OPERATOR, { stuck_reason: was })
+  },
 }
 
 function noteToolStarted(draft: RecordDraft, call: SessionCall): void {
@@ -200,7 +211,7 @@ function noteRecorded(draft: RecordDraft, call: SessionCall): void {
 
 /** The whole answer, its tool calls and its cost in one record, before any of those tools runs. */
 function noteReply(draft: RecordDraft, { tool_call_id, result, duration_ms }: SessionCall): void {
-  const { text, usage, model, finish_reason } = result as unknown as ModelReply
+  const { text, usage, model, finish_reason, quiet } = result as unknown as ModelReply
   draft.fields.input_tokens += usage.input_tokens
   draft.fields.output_tokens += usage.output_tokens
   draft.event('model_call_finished', OPERATOR, {
@@ -211,7 +222,7 @@ function noteReply(draft: RecordDraft, { tool_call_id, result, duration_ms }: Se
     usage,
     duration_ms,
   })
-  if (text !== '')
+  if (text !== '' && !quiet)
     draft.event('message', USER, { role: 'assistant', text, message_id: tool_call_id })
   draft.checkpoint('llm_response')
 }

@@ -1,8 +1,6 @@
 import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
-import type { SessionPort } from '../agents/port.ts'
-import { SessionClosed } from '../errors.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { Session } from '../executors/local/session.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
@@ -12,8 +10,10 @@ import { durable, type DurableLogic, type RunActor, type Settled } from './durab
 import type { Lease } from './lease.ts'
 import { Ledger } from './ledger.ts'
 import type { Logger } from './log.ts'
-import type { MessageOf, RunMessage } from './messages.ts'
+import type { RunMessage } from './messages.ts'
 import { questionOf, unknownCalls } from './resume.ts'
+import { sessionPort } from './session-port.ts'
+import type { Watched } from './watchdog.ts'
 
 export interface HostOptions {
   /** The root of the node's actor system. */
@@ -87,6 +87,17 @@ export class Host {
     if (!hosted) return false
     hosted.actor.send({ ...message, ...(settled ? { settled } : {}) })
     return true
+  }
+
+  /** The runs here, as the watchdog looks at them. */
+  *watched(): Generator<Watched> {
+    for (const { actor, ledger, session } of this.#hosted.values()) {
+      yield {
+        stuckClock: ledger.chart.context.stuck_clock,
+        executorSilentMs: session?.silentMs ?? 0,
+        send: (message) => actor.send(message),
+      }
+    }
   }
 
   /** Ends what did not end within the cancel time-out of being asked. */
@@ -227,44 +238,13 @@ export class Host {
       input,
       calls,
     }
-    hosted.session = this.#options.startSession(job, this.#portOf(hosted, isOpen), (reason) => {
+    const port = sessionPort(hosted.actor, this.#options.lease, isOpen)
+    hosted.session = this.#options.startSession(job, port, (reason) => {
       if (isOpen()) this.#lose(hosted, reason)
     })
     if (ledger.status === 'cancel_requested') hosted.session.cancel()
     // Claimed by a flush that was under way when the drain began: handed over before any of its code runs.
     if (this.#draining) hosted.session.drain()
-  }
-
-  #portOf(hosted: Hosted, isOpen: () => boolean): SessionPort {
-    const { lease } = this.#options
-    const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
-    const committed = (
-      message: { type: 'barrier.asked' } | MessageOf<'tool.started'>,
-    ): Promise<boolean> =>
-      new Promise((resolve, reject) => {
-        if (!isOpen()) return reject(closed())
-        const settled: Settled = (refusal) => {
-          if (refusal === undefined || refusal === 'not_accepted') resolve(refusal === undefined)
-          else reject(closed())
-        }
-        hosted.actor.send({ ...message, settled })
-      })
-    const mayAct = async (): Promise<true> => {
-      while (!lease.held) await lease.whenHeld()
-      if (!isOpen()) throw closed()
-      return true
-    }
-    return {
-      send: (message) => {
-        if (isOpen()) hosted.actor.send(message)
-      },
-      beat: () => {},
-      begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
-      barrier: async () => {
-        await committed({ type: 'barrier.asked' })
-        await mayAct()
-      },
-    }
   }
 
   #cancel(hosted: Hosted): void {

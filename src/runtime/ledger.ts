@@ -63,6 +63,8 @@ export class Ledger extends RecordDraft {
     this.#changeStatus(from, this.status)
     // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
     if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
+    this.fields.stuck_reason = this.chart.context.stuck_reason
+    if (this.draft && !OBSERVATIONS.has(message.type)) this.draft.progress = true
     if (message.letter) this.settleLetter(message.letter, 'applied', this.status)
     return effects
   }
@@ -87,7 +89,7 @@ export class Ledger extends RecordDraft {
 
   /** Takes the record that is due. Version and sequence go on from it, whatever becomes of it. */
   take(): RunRecord {
-    const { joinsFrom, ...rows } = this.open()
+    const { joinsFrom, progress, ...rows } = this.open()
     this.draft = null
     const { status, fields } = this
     const { context } = this.chart
@@ -117,6 +119,8 @@ export class Ledger extends RecordDraft {
         error_message: fields.error_message,
         checkpoint_id: fields.checkpoint_id,
         checkpoint_type: fields.checkpoint_type,
+        stuck_reason: fields.stuck_reason,
+        progress,
         model: fields.model,
         input_tokens: fields.input_tokens,
         output_tokens: fields.output_tokens,
@@ -174,6 +178,9 @@ function sameChart(a: RunSnapshot, b: RunSnapshot): boolean {
     ([key, value]) => b.context[key as keyof typeof b.context] === value,
   )
 }
+
+/** What others say of the run: none of it is progress of its own. */
+const OBSERVATIONS: ReadonlySet<string> = new Set(['stuck.noted', 'stuck.cleared'])
 
 const effects: readonly string[] = RUN_EFFECTS
 const isEffect = (action: string): action is RunEffect => effects.includes(action)

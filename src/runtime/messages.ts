@@ -41,6 +41,7 @@ interface Payloads {
   'run.completed': { output: Json; size: number }
   'run.failed': { code: string; message: string }
   'cancel.requested': { by: string; reason: string | null }
+  'stuck.noted': { limit_ms: number; since: string }
   'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }
 }
 

@@ -22,6 +22,7 @@ import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
+import { Watchdog } from './watchdog.ts'
 import { within } from '../within.ts'
 
 export interface NodeOptions {
@@ -36,6 +37,9 @@ export interface NodeOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
+  /** How often the watchdog looks, and how long an executor may be silent. */
+  watchdogIntervalMs: number
+  watchdogExecutorMs: number
   clock: Clock
   log: Logger
   /** Another chart than the one of this code: tests plant mutants. */
@@ -63,6 +67,7 @@ export class RunlaneNode {
   #mailroom: Mailroom
   #lookout: Lookout
   #rounds: Rounds
+  #watchdog: Watchdog
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
 
@@ -147,6 +152,12 @@ export class RunlaneNode {
       monotonicMs: clock.monotonicMs,
     })
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
+    this.#watchdog = new Watchdog({
+      runs: () => this.#host.watched(),
+      intervalMs: options.watchdogIntervalMs,
+      executorMs: options.watchdogExecutorMs,
+      now: clock.now,
+    })
   }
 
   /** starting, serving, draining or stopped. */
@@ -172,6 +183,7 @@ export class RunlaneNode {
       })
     }
     this.#rounds.start()
+    this.#watchdog.start()
     this.committer.claim()
   }
 
@@ -182,6 +194,7 @@ export class RunlaneNode {
     // Nothing of the drain may wait for a database that has gone silent.
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
+    this.#watchdog.stop()
     const passEnded = this.#rounds.stop()
     // A flush under way may have claimed runs: they are known, and drained, when it is answered.
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})

@@ -15,6 +15,7 @@ export type RunFields = Pick<
   | 'error_message'
   | 'checkpoint_id'
   | 'checkpoint_type'
+  | 'stuck_reason'
   | 'model'
   | 'input_tokens'
   | 'output_tokens'
@@ -24,6 +25,8 @@ export type RunFields = Pick<
 type Draft = Omit<RunRecord, 'change'> & {
   /** The run enters the line of its lane, coming from this status. */
   joinsFrom: RunStatus | null
+  /** Something in it moved the run: what the watchdog alone has to say does not. */
+  progress: boolean
 }
 
 /** What the facts of a decision are written into: the run's fields, and the rows of its next record. */
@@ -47,6 +50,7 @@ export class RecordDraft {
       error_message: row.error_message,
       checkpoint_id: row.checkpoint_id,
       checkpoint_type: row.checkpoint_type,
+      stuck_reason: row.stuck_reason,
       model: row.model,
       input_tokens: row.input_tokens,
       output_tokens: row.output_tokens,
@@ -138,6 +142,7 @@ export class RecordDraft {
       consumed: [],
       audits: [],
       joinsFrom: null,
+      progress: false,
       weight: 1000,
     }
     return this.draft

@@ -61,6 +61,9 @@ export interface RowChange {
   error_message: string | null
   checkpoint_id: string | null
   checkpoint_type: CheckpointType | null
+  stuck_reason: string | null
+  /** The run itself has moved; false for what the watchdog alone has to say. */
+  progress: boolean
   model: string | null
   input_tokens: number
   output_tokens: number

@@ -62,6 +62,16 @@ export async function listNodes(sql: Sql): Promise<NodeRow[]> {
     from runlane.nodes n where n.status in ('serving', 'draining') order by n.epoch`
 }
 
+/** Those too that stopped or died within a day; newest first, at most 1,000. */
+export async function listAllNodes(sql: Sql): Promise<NodeRow[]> {
+  return sql<NodeRow[]>`
+    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at,
+      (select count(*)::int from runlane.agent_runs r where r.owner_epoch = n.epoch) as active_runs
+    from runlane.nodes n
+    where n.status in ('serving', 'draining') or n.last_seen_at > runlane.now() - interval '1 day'
+    order by n.epoch desc limit 1000`
+}
+
 /**
  * Records which chart this code runs, and answers the versions that stored snapshots of unfinished runs name but this
  * code cannot read, with one run each.
@@ -77,14 +87,14 @@ export async function recordMachine(
     values (${chart.machine}, ${chart.version}, ${chart.hash}, runlane.now()) on conflict do nothing`
   const [stored] = await sql<{ hash: string }[]>`
     select hash from runlane.machines where machine = ${chart.machine} and version = ${chart.version}`
-  // Snapshots of other versions exist only where another version has run: without one there is nothing to look for.
+  // Earlier snapshots are upgraded as they are read. Later ones exist only where a later version has run.
   const others = await sql`
-    select from runlane.machines where machine = ${chart.machine} and version <> ${chart.version} limit 1`
+    select from runlane.machines where machine = ${chart.machine} and version > ${chart.version} limit 1`
   if (others.length === 0) return { storedHash: stored?.hash ?? chart.hash, unreadable: [] }
   const unreadable = await sql<{ version: number; run_id: string; runs: number }[]>`
     select (chart ->> 'version')::int as version, min(run_id) as run_id, count(*)::int as runs
     from runlane.agent_runs
-    where status not in ('completed', 'cancelled') and (chart ->> 'version')::int <> ${chart.version}
+    where status not in ('completed', 'cancelled') and (chart ->> 'version')::int > ${chart.version}
     group by 1 order by 1`
   return { storedHash: stored?.hash ?? chart.hash, unreadable }
 }

@@ -69,6 +69,8 @@ export interface RunRow {
   error_message: string | null
   checkpoint_id: string | null
   checkpoint_type: CheckpointType | null
+  /** What the watchdog found; null while all is well. */
+  stuck_reason: string | null
   /** The model called last, as `provider:model`. */
   model: string | null
   input_tokens: number
@@ -107,9 +109,11 @@ export interface RunEventRow {
   event_type: string
   run_id: string
   conversation_id: string
+  /** The creator of its run: not for readers, but for what they may read. */
+  created_by: string
   sequence: number
   visibility: Visibility
-  payload: Json
+  payload: Record<string, Json>
   created_at: string
 }
 

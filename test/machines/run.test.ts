@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
-import type { RunEvent } from '../../machines/run-setup.ts'
+import type { RunEvent, WatchdogClock } from '../../machines/run-setup.ts'
 import { describeMachine } from '../../src/diagrams/graph.ts'
 import {
   decodeChart,
@@ -228,4 +228,75 @@ test('a snapshot of another version or of a state that is not in the chart is re
   const stored = encodeChart(newChart(runMachine, { delayed: false, hold_lane_on_human: false }))
   expect(() => decodeChart(runMachine, { ...stored, version: 99 })).toThrow(/version 99/)
   expect(() => decodeChart(runMachine, { ...stored, value: 'dreaming' })).toThrow(/dreaming/)
+})
+
+describe('a stuck run', () => {
+  const stuck = (clock: WatchdogClock): RunEvent => ({
+    type: 'stuck.noted',
+    stuck_reason: `${clock}.found`,
+    clock,
+  })
+  const after = (...events: RunEvent[]): RunSnapshot =>
+    events.reduce<RunSnapshot>(
+      (state, event) => {
+        const next = step(state, event)
+        if (!next) throw new Error(`${event.type} is not accepted in ${statusOf(state)}`)
+        return next
+      },
+      newChart(runMachine, { delayed: false, hold_lane_on_human: false }),
+    )
+  const begun: RunEvent[] = [{ type: 'lane.granted' }, { type: 'run.claimed' }]
+  const progress: RunEvent[] = [{ type: 'progress.reported' }, { type: 'call.recorded' }]
+
+  test.each(['reasoning', 'tool', 'executor'] as const)('recovers from %s by progress', (clock) => {
+    for (const event of progress) {
+      const { context } = after(...begun, stuck(clock), event)
+      expect(context).toMatchObject({ stuck_clock: null, stuck_reason: null })
+    }
+    const { context } = after(...begun, { type: 'tool.started' }, stuck(clock), {
+      type: 'tool.finished',
+    })
+    expect(context.stuck_clock).toBeNull()
+  })
+
+  test('recovers from nothing by progress when its turn took too long', () => {
+    for (const event of progress)
+      expect(after(...begun, stuck('turn'), event).context.stuck_clock).toBe('turn')
+    const more = after(...begun, stuck('turn'), { type: 'stuck.cleared' })
+    expect(more.context.stuck_clock).toBeNull()
+  })
+
+  test('is flagged by the turn over whatever was found before, and by nothing over the turn', () => {
+    const turn = after(...begun, stuck('tool'), stuck('turn'))
+    expect(turn.context).toMatchObject({ stuck_clock: 'turn', stuck_reason: 'turn.found' })
+    expect(step(turn, stuck('tool'))).toBeUndefined()
+    expect(step(turn, stuck('turn'))).toBeUndefined()
+    expect(step(after(...begun, stuck('tool')), stuck('executor'))).toBeUndefined()
+  })
+
+  test('is not stuck any more when its attempt is over', () => {
+    const calm = (state: RunSnapshot): boolean => state.context.stuck_clock === null
+    expect(exceptions((state) => state.hasTag('active') || calm(state))).toEqual([])
+    const lost: RunEvent = {
+      type: 'attempt.lost',
+      reason: 'x',
+      recovery: 'auto',
+      max_crashes: 3,
+    }
+    expect(after(...begun, stuck('executor'), lost).context.stuck_clock).toBeNull()
+  })
+})
+
+test('a snapshot of chart version 1 is read as one of a run that is not stuck', () => {
+  const stored = encodeChart(newChart(runMachine, { delayed: false, hold_lane_on_human: false }))
+  const {
+    stuck_clock: _clock,
+    stuck_reason: _reason,
+    ...context
+  } = stored.context as object & {
+    stuck_clock: null
+    stuck_reason: null
+  }
+  const read = decodeChart(runMachine, { ...stored, version: 1, context })
+  expect(encodeChart(read)).toEqual(stored)
 })

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
 import type { Line } from '../../src/store/database.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { migrate } from '../../src/store/migrate.ts'
@@ -155,7 +156,7 @@ test(
     leaseOf(60_000)
     const effects = await startEffectServer()
     let offset = 0
-    const clock = { monotonicMs: () => performance.now() + offset }
+    const clock = { ...systemClock, monotonicMs: () => performance.now() + offset }
     // Only the lease has lost its database: records are still written.
     const replica = await startReplica(url, { clock, leaseMs: 900, leaseUrl: proxy.url(url) })
     try {

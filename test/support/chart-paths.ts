@@ -54,6 +54,9 @@ const ALWAYS: readonly RunEvent[] = [
   { type: 'attempt.handed_over' },
   lost('auto'),
   lost('manual'),
+  { type: 'stuck.noted', stuck_reason: 'executor.unresponsive(15s)', clock: 'executor' },
+  { type: 'stuck.noted', stuck_reason: 'turn.timeout(600s)', clock: 'turn' },
+  { type: 'stuck.cleared' },
 ]
 
 /** What can happen to a run here: the surroundings end no call that was not started, and no run is due twice. */
@@ -68,7 +71,11 @@ export function eventsAt({ context }: RunSnapshot): RunEvent[] {
 
 /** Counters are what makes the chart endless; beyond these a run only repeats itself. */
 const isFar = ({ context }: RunSnapshot): boolean =>
-  context.attempt > 2 || context.tools > 2 || context.children > 2
+  context.attempt > 2 ||
+  context.tools > 2 ||
+  context.children > 2 ||
+  // Whatever a run does while it is stuck, it does without: its first attempt shows all there is to see.
+  (context.stuck_clock !== null && (context.attempt > 1 || context.tools + context.children > 1))
 
 // The declarations of xstate/graph do not pass our compiler options.
 const options = (input: RunInput): never =>

@@ -50,5 +50,6 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
   'run.completed': { output: 1, size: 1 },
   'run.failed': { code: 'agent_error', message: 'boom' },
   'cancel.requested': { by: 'test', reason: null },
+  'stuck.noted': { limit_ms: 15_000, since: '2026-01-01T00:00:00.000Z' },
   'resume.requested': { by: 'test', resolutions: [] },
 }

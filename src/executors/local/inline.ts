@@ -14,6 +14,7 @@ export function startInline(
   const control = new SessionControl()
   void runSession(agent, job, port, control, tools)
   return {
+    silentMs: 0,
     cancel: () => control.cancel(),
     drain: () => control.drain(),
     kill: () => control.kill(),

@@ -148,6 +148,10 @@ export class LateSession implements Session {
   /** Hears of an order that comes before there is a thread. */
   onTold: ((what: Order) => void) | null = null
 
+  get silentMs(): number {
+    return this.#session?.silentMs ?? 0
+  }
+
   attach(session: Session): void {
     this.#session = session
     for (const what of this.#told.splice(0)) session[what]()

@@ -101,7 +101,11 @@ export class ExecutorThread {
     const held: Held = { runId: assignment.job.run_id, port, onLost, over: false }
     this.#sessions.set(session, held)
     this.#post({ type: 'start', session, assignment })
+    const silentMs = (): number => Math.max(0, this.silentMs)
     return {
+      get silentMs() {
+        return silentMs()
+      },
       cancel: () => this.#post({ type: 'cancel', session }),
       drain: () => this.#post({ type: 'drain', session }),
       kill: () => this.#kill(session, held),

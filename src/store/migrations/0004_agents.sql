@@ -1,9 +1,12 @@
--- What: agents that call models. The run's model and token usage, a provider's own id of a tool call, and the agents that
--- are declared over HTTP.
--- Locks: two new nullable columns (no rewrite), one new table, the commit function replaced. Safe online: yes; nodes of
+-- What: agents that call models. The run's model and token usage, a provider's own id of a tool call, what the watchdog
+-- found, and the agents that are declared over HTTP.
+-- Locks: new nullable columns (no rewrite), one new table, one empty partial index (a short lock), the commit function replaced. Safe online: yes; nodes of
 -- the former version go on, since the function still takes their flushes (new fields are null or absent there).
 
 alter table runlane.agent_runs add column model text;
+alter table runlane.agent_runs add column stuck_reason text;
+alter table runlane.agent_runs add column stuck_since timestamptz;
+create index agent_runs_stuck on runlane.agent_runs (run_id) where stuck_reason is not null;
 alter table runlane.agent_tool_results add column provider_call_id text;
 
 create table runlane.agents (
@@ -56,11 +59,15 @@ begin
         checkpoint_id = x.checkpoint_id, checkpoint_type = x.checkpoint_type, model = coalesce(x.model, r.model),
         input_tokens = coalesce(x.input_tokens, r.input_tokens), output_tokens = coalesce(x.output_tokens, r.output_tokens),
         ended_at = case when x.ends then coalesce(r.ended_at, at) end,
-        last_heartbeat_at = at, last_progress_at = at
+        stuck_reason = x.stuck_reason, stuck_since = case when x.stuck_reason = r.stuck_reason then r.stuck_since
+          when x.stuck_reason is not null then at end,
+        last_heartbeat_at = at,
+        last_progress_at = case when x.progress is false then r.last_progress_at else at end
       from jsonb_to_recordset(flush -> 'records') as x (run_id text, owner_epoch bigint, version bigint, record_id text,
         last_sequence int, status text, detail text, holds_lane boolean, attempt int, chart jsonb, releases boolean,
         joins_from text, frees_lane boolean, ends boolean, cancel_requested boolean, phase text, saying text, tool text,
-        error_code text, error_message text, checkpoint_id text, checkpoint_type text, model text,
+        error_code text, error_message text, checkpoint_id text, checkpoint_type text, model text, stuck_reason text,
+        progress boolean,
         input_tokens bigint, output_tokens bigint)
       where r.run_id = x.run_id and r.version = x.version and r.owner_epoch is not distinct from x.owner_epoch
       returning r.run_id, r.lane_key, x.frees_lane, x.joins_from
