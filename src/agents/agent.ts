@@ -85,6 +85,8 @@ export interface ModelRequest {
   instructions?: string
   /** What the model may ask for: tools of the agent by name (`*`: all of them), offers of your own. Default: none. */
   tools?: (string | ToolOffer)[]
+  /** Work that readers of the run should not see: its text is neither streamed nor told as a message. Default false. */
+  quiet?: boolean
 }
 
 /** A tool that the model wants to be called; nothing has called it yet. */
@@ -109,6 +111,8 @@ export interface ModelReply {
   usage: { input_tokens: number; output_tokens: number }
   /** What to append to the messages. */
   messages: ModelMessage[]
+  /** Asked for with `quiet`. */
+  quiet?: true
 }
 
 export interface StepScope {

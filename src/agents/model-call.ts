@@ -19,7 +19,7 @@ import {
   type ToolOffer,
 } from './agent.ts'
 import type { CallDesk, Opened } from './call-desk.ts'
-import { type DeltaPace, MessageStream } from './stream.ts'
+import { type DeltaPace, MessageStream, QuietText } from './stream.ts'
 import type { Toolbox } from './toolbox.ts'
 import { checkedResult, cleanText } from './values.ts'
 
@@ -48,7 +48,9 @@ export async function callModel(made: ModelCall): Promise<ModelReply> {
   const { desk, opened, agent, findModel } = made
   const { call, recorded } = opened
   const startedAt = performance.now()
-  const stream = new MessageStream(desk, call, recorded, made.pace)
+  const stream = made.request.quiet
+    ? new QuietText()
+    : new MessageStream(desk, call, recorded, made.pace)
   try {
     const [choice] = agent.models ?? []
     if (choice === undefined)
@@ -84,7 +86,7 @@ async function ask(
   model: LanguageModel,
   id: string,
   tools: ToolOffer[],
-  stream: MessageStream,
+  stream: MessageStream | QuietText,
 ): Promise<ModelReply> {
   const instructions = request.instructions ?? agent.instructions
   const result = streamText({
@@ -103,7 +105,7 @@ async function ask(
     if (part.type === 'error') throw part.error
     if (part.type === 'abort') desk.boundary()
     if (part.type === 'text-delta') stream.push(part.text)
-    else desk.port.beat()
+    desk.port.beat()
     if (part.type === 'tool-call') calls.push(toolCallOf(part))
   }
   desk.boundary()
@@ -120,6 +122,7 @@ async function ask(
     finish_reason,
     model: id,
     usage: { input_tokens: usage.inputTokens ?? 0, output_tokens: usage.outputTokens ?? 0 },
+    ...(request.quiet ? { quiet: true } : {}),
   }
 }
 

@@ -5,6 +5,7 @@ import type { Json } from '../json.ts'
 import type { CallRow } from '../store/rows.ts'
 import type { CallDesk, OpenCall } from './call-desk.ts'
 import { SAYING_LENGTH_MAX } from './port.ts'
+import { cleanText } from './values.ts'
 
 /** Deltas of one run in a second, at most. */
 const DELTAS_PER_SECOND = 10
@@ -42,6 +43,20 @@ export class DeltaPace {
     const spread = last || !previous ? 0 : previous.at + SECOND_MS / DELTAS_PER_SECOND - now
     const room = full ? full.at + SECOND_MS - now : 0
     return Math.max(0, spread, room)
+  }
+}
+
+/** The text of a model call that readers do not see. */
+export class QuietText {
+  readonly out = null
+  text = ''
+
+  push(text: string): void {
+    this.text += text
+  }
+
+  async end(): Promise<void> {
+    this.text = cleanText(this.text) as string
   }
 }
 

@@ -2,10 +2,10 @@
  * The benchmark: `npm run bench`. Service, Postgres (fsync on) and client on this one machine.
  *
  * 1. Throughput: runs of three plain steps, posted in batches, from the first POST to the last completed run.
- * 2. Latency: single POSTs on an open loop (arrivals do not wait for answers), to the first step and to completion,
+ * 2. The same three steps by an agent as code, in the threads that run agent code: what a thread costs.
+ * 3. Latency: single POSTs on an open loop (arrivals do not wait for answers), to the first step and to completion,
  *    both as a client sees them on one event stream.
- *
- * 3. The same three-step work done by a peer, graphile-worker, on the same server.
+ * 4. The same three-step work done by a peer, graphile-worker, on the same server.
  *
  * BENCH_RUNS (default 20000), BENCH_RATE per second (100), BENCH_SECONDS (60).
  */
@@ -22,12 +22,16 @@ import { cpuSeconds, databaseWork, percentile } from './measure.ts'
 const RUNS = Number(process.env['BENCH_RUNS'] ?? 20_000)
 const RATE = Number(process.env['BENCH_RATE'] ?? 100)
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 60)
+const AGENTS = fileURLToPath(new URL('./agents', import.meta.url))
 const PEER = fileURLToPath(new URL('./peer.ts', import.meta.url))
 const BATCH = 500
 const POSTERS = 2
 
 const result = { ok: 1, text: 'z'.repeat(180) }
+const STEPS = 3
 const INPUT = { steps: ['a', 'b', 'c'].map((step) => ({ step, result })) }
+const SCRIPTED = { agent: 'scripted', input: INPUT }
+const CODE = { agent: 'steps' }
 
 const server = await startPostgres({
   settings: { shared_preload_libraries: 'pg_stat_statements', 'pg_stat_statements.track': 'top' },
@@ -37,13 +41,17 @@ const sql = postgres(url, { max: 1, onnotice: () => {} })
 await sql`create extension pg_stat_statements`
 const service = await startService({
   databaseUrl: url,
+  env: { RUNLANE_AGENTS: AGENTS },
   ...(process.env['BENCH_PROF']
     ? { nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROF']}`] }
     : {}),
 })
 try {
-  await throughput(service, Math.min(2000, RUNS), 'warm-up')
-  await throughput(service, RUNS, 'throughput')
+  for (const runs of [Math.min(2000, RUNS), RUNS]) {
+    const name = runs === RUNS ? 'throughput' : 'warm-up'
+    await throughput(service, runs, `${name}, scripted on the main thread`, SCRIPTED)
+    await throughput(service, runs, `${name}, code in threads`, CODE)
+  }
   if (SECONDS > 0) await openLoop(service)
   await peer(RUNS)
 } finally {
@@ -52,7 +60,7 @@ try {
   await server.remove()
 }
 
-async function throughput(target: Service, runs: number, name: string): Promise<void> {
+async function throughput(target: Service, runs: number, name: string, run: object): Promise<void> {
   const before = {
     work: await databaseWork(sql),
     node: cpuSeconds(target.pid),
@@ -68,7 +76,7 @@ async function throughput(target: Service, runs: number, name: string): Promise<
         const size = Math.min(BATCH, runs - posted)
         posted += size
         await post(target, '/runs/batch', {
-          runs: Array.from({ length: size }, () => ({ agent: 'scripted', input: INPUT })),
+          runs: Array.from({ length: size }, () => run),
         })
       }
     }),
@@ -84,6 +92,7 @@ async function throughput(target: Service, runs: number, name: string): Promise<
     runs,
     seconds: Number(seconds.toFixed(2)),
     runs_per_second: Math.round(runs / seconds),
+    steps_per_second: Math.round((runs * STEPS) / seconds),
     per_run: {
       statements: per(work.statements, before.work.statements, 3),
       commits: per(work.commits, before.work.commits, 3),
@@ -124,7 +133,7 @@ async function openLoop(target: Service): Promise<void> {
     // Timed from when it was due: a late client would otherwise hide the wait (coordinated omission).
     const due = at
     posts.push(
-      post(target, '/runs', { agent: 'scripted', input: INPUT }).then((run) => {
+      post(target, '/runs', SCRIPTED).then((run) => {
         sentAt.set((run as { run_id: string }).run_id, due)
       }),
     )

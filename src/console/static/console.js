@@ -137,8 +137,9 @@ function drawRuns({ runs, selected }) {
       const since = run.ended_at ?? run.last_progress_at ?? run.created_at
       row.append(
         first,
-        element('td', run.detail ? `${run.status} (${run.detail})` : run.status, {
+        element('td', statusOf(run), {
           'data-status': run.status,
+          ...(run.stuck_reason ? { 'data-stuck': run.stuck_reason } : {}),
         }),
         element('td', run.agent),
         element('td', run.lane_key, { title: run.lane_key }),
@@ -151,6 +152,11 @@ function drawRuns({ runs, selected }) {
   if (focused) document.querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus()
 }
 
+const statusOf = (run) => {
+  const notes = [run.detail, run.stuck_reason && `stuck: ${run.stuck_reason}`].filter(Boolean)
+  return notes.length > 0 ? `${run.status} (${notes.join(', ')})` : run.status
+}
+
 let chart = null
 
 async function drawDetail({ runs, selected, events }) {
@@ -159,7 +165,7 @@ async function drawDetail({ runs, selected, events }) {
   if (!run) return
   byId('detail-title').textContent = run.run_id
   const facts = {
-    status: run.detail ? `${run.status} (${run.detail})` : run.status,
+    status: statusOf(run),
     conversation: run.conversation_id,
     lane: run.lane_key,
     attempt: run.attempt,
