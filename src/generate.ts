@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import process from 'node:process'
 import { configTable } from './config.ts'
-import { routeTable } from './http/route-table.ts'
+import { routeTable } from './http/contract/all.ts'
 import { dumpSchema } from './store/schema.ts'
 
 const README = new URL('../README.md', import.meta.url)

@@ -14,7 +14,9 @@ import { messageOf, StartError } from './errors.ts'
 import { LocalExecutors } from './executors/local/compose.ts'
 import { watchFolder } from './executors/local/watch.ts'
 import { createApp } from './http/app.ts'
-import { authenticator, ownAdminToken } from './http/tokens.ts'
+import { Access } from './http/access/access.ts'
+import { ConnectionLimit } from './http/access/limits.ts'
+import { ownAdminToken } from './http/access/tokens.ts'
 import { jsonLogger, type Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
 import { findDeclared, listDeclared } from './store/agents.ts'
@@ -34,6 +36,8 @@ const { version } = JSON.parse(
 
 /** Streams are told to come back and get this long to end by themselves, in milliseconds. */
 const CLOSE_MS = 300
+/** Streams and waits that one caller may hold open on this node. */
+const CONNECTIONS_MAX = 2_000
 /** After a SIGTERM the process ends within ten seconds, whatever does not answer: other nodes adopt what it left. */
 const STOP_MS = 9_600
 
@@ -55,6 +59,8 @@ async function start(config: Config): Promise<void> {
     recovery: config.recovery,
     maxCrashes: config.maxCrashes,
     cancelTimeoutMs: config.cancelTimeoutMs,
+    watchdogIntervalMs: config.watchdogIntervalMs,
+    watchdogExecutorMs: config.watchdogExecutorMs,
     clock: systemClock,
     log,
   })
@@ -64,7 +70,13 @@ async function start(config: Config): Promise<void> {
     reads: database.reads,
     agents,
     outbound,
-    authenticate: authenticator(database.reads, config.adminToken),
+    access: new Access({
+      sql: database.reads,
+      adminToken: config.adminToken,
+      jwt: { secret: config.jwtSecret, jwksUrl: config.jwksUrl },
+      rateLimit: config.rateLimit,
+    }),
+    connections: new ConnectionLimit(CONNECTIONS_MAX),
     bodyLimitBytes: config.bodyLimitBytes,
     sseHeartbeatMs: config.sseHeartbeatMs,
     version,

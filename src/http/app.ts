@@ -3,14 +3,18 @@ import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import { Refusal } from '../errors.ts'
 import { consoleRoutes } from '../console/routes.ts'
+import { adminRoutes } from './admin.ts'
 import { agentRoutes } from './agents.ts'
-import { bearerAuth } from './auth.ts'
 import { chartRoutes } from './charts.ts'
 import { commandRoutes } from './commands.ts'
+import { conversationRoutes } from './conversations.ts'
+import { docsRoutes } from './docs.ts'
+import { postingRoutes } from './posting.ts'
 import { probeRoutes } from './probes.ts'
 import { problem, problemOf } from './problem.ts'
 import { runRoutes } from './runs.ts'
 import type { Service } from './service.ts'
+import { sessionRoutes } from './session.ts'
 import { streamRoutes } from './streams.ts'
 
 /** Inline style is allowed for the charts, which carry their own; inline script is not. */
@@ -20,6 +24,20 @@ const CONTENT_SECURITY_POLICY = {
   imgSrc: ["'self'", 'data:'],
   frameAncestors: ["'none'"],
 }
+
+const ROUTES = [
+  probeRoutes,
+  docsRoutes,
+  sessionRoutes,
+  postingRoutes,
+  runRoutes,
+  commandRoutes,
+  conversationRoutes,
+  agentRoutes,
+  chartRoutes,
+  streamRoutes,
+  adminRoutes,
+]
 
 /** The whole HTTP surface. Everything but probes and the console's static files needs a token. */
 export function createApp(service: Service): Hono {
@@ -45,23 +63,24 @@ export function createApp(service: Service): Hono {
       },
     )
   })
-  app.notFound((c) =>
-    problem(c, new Refusal('not_found', `there is nothing at ${c.req.path.slice(0, 200)}`)),
-  )
-
-  app.route('/', probeRoutes(service))
-  app.route('/', consoleRoutes())
-  app.use(bearerAuth(service.authenticate))
   // Postgres holds no NUL, so nothing is there under such a name; asked for it, the database would fail.
   app.use(async (c, next) => {
     if (/%00|\0/.test(c.req.path))
       throw new Refusal('not_found', 'there is nothing at a path with a NUL character')
     await next()
   })
-  app.route('/', runRoutes(service))
-  app.route('/', commandRoutes(service))
-  app.route('/', agentRoutes(service))
-  app.route('/', chartRoutes(service))
-  app.route('/', streamRoutes(service))
+  // Who is not known learns nothing, not even what is not there.
+  app.notFound(async (c) => {
+    try {
+      await service.access.admit(c)
+    } catch (error) {
+      const refusal = problemOf(error)
+      if (refusal) return problem(c, refusal)
+      throw error
+    }
+    return problem(c, new Refusal('not_found', `there is nothing at ${c.req.path.slice(0, 200)}`))
+  })
+  app.route('/', consoleRoutes())
+  for (const routes of ROUTES) routes(app, service)
   return app
 }

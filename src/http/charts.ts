@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { Hono } from 'hono'
-import { z } from 'zod'
+import type { Hono } from 'hono'
 import { describeMachine } from '../diagrams/graph.ts'
 import { MACHINES } from '../diagrams/registry.ts'
 import { Refusal } from '../errors.ts'
@@ -8,17 +7,14 @@ import { acceptedEvents } from '../runtime/accepted.ts'
 import { statusHistory } from '../store/events.ts'
 import type { RunStatus } from '../store/rows.ts'
 import { loadHosted } from '../store/runs.ts'
-import { readQuery } from './body.ts'
-import { lastSequenceQuery } from './queries.ts'
+import * as contract from './contract/charts.ts'
+import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
-const atQuery = z.strictObject({ at: lastSequenceQuery.optional() })
-
 /** The charts themselves, and where a run is in its own. */
-export function chartRoutes(service: Service): Hono {
+export function chartRoutes(app: Hono, service: Service): void {
   const { node, reads } = service
-  const app = new Hono()
 
   const registered = (id: string) => {
     const known = MACHINES.find(({ machine }) => machine.id === id)
@@ -30,28 +26,28 @@ export function chartRoutes(service: Service): Hono {
     return describeMachine(id === node.machine.id ? node.machine : machine, version)
   }
 
-  app.get('/machines', (c) => {
+  const routes = new Routes(app, service)
+  routes.on(contract.listMachines, () => {
     const machines = MACHINES.map(({ machine: { id }, version }) => ({
       id,
       version,
       url: `/machines/${id}`,
       svg_url: `/machines/${id}.svg`,
     }))
-    return c.json({ machines, next_cursor: null })
+    return answer(200, { machines, next_cursor: null })
   })
 
-  app.get('/machines/:file', async (c) => {
-    const [, id = '', kind] = /^([a-z-]+)(?:\.(svg|mmd))?$/.exec(c.req.param('file')) ?? []
+  routes.on(contract.getMachine, async ({ c, params: { file } }) => {
+    const [, id = '', kind] = /^([a-z-]+)(?:\.(svg|mmd))?$/.exec(file) ?? []
     const graph = graphOf(id)
-    if (kind === undefined) return c.json(graph)
+    if (kind === undefined) return answer(200, { ...graph })
     const text = await readFile(new URL(`../../machines/${id}.${kind}`, import.meta.url), 'utf8')
     return c.body(text, 200, {
       'content-type': kind === 'svg' ? 'image/svg+xml' : 'text/plain; charset=utf-8',
     })
   })
 
-  app.get('/runs/:run_id/statechart', async (c) => {
-    const { at } = readQuery(c, atQuery)
+  routes.on(contract.getStatechart, async ({ c, query: { at } }) => {
     const run = await existing(service, c)
     const row = await loadHosted(reads, run.run_id)
     if (!row) throw new Refusal('not_found', `there is no run ${run.run_id}`)
@@ -62,7 +58,7 @@ export function chartRoutes(service: Service): Hono {
     })
     const latest = history.at(-1)
     const isNow = at === undefined || at >= row.last_sequence
-    return c.json({
+    return answer(200, {
       machine: 'run',
       version: registered(node.machine.id).version,
       value: isNow ? row.status : (latest?.to ?? null),
@@ -73,6 +69,4 @@ export function chartRoutes(service: Service): Hono {
       svg_url: '/machines/run.svg',
     })
   })
-
-  return app
 }

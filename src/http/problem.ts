@@ -5,7 +5,7 @@ import { Refusal, type RefusalCode } from '../errors.ts'
 import { isConnectionError, isTransientError } from '../store/database.ts'
 
 /** The one table from what was refused to its status. */
-const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
+export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   bad_request: 400,
   unauthorized: 401,
   forbidden: 403,
@@ -23,6 +23,10 @@ const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   ambiguous_answer: 409,
   agent_exists: 409,
   too_many_agents: 409,
+  token_exists: 409,
+  rate_limited: 429,
+  too_many_connections: 429,
+  keys_unavailable: 503,
   record_refused: 422,
   database_unavailable: 503,
   draining: 503,
@@ -37,6 +41,7 @@ const TITLES: Partial<Record<number, string>> = {
   409: 'Conflict',
   413: 'Content Too Large',
   422: 'Unprocessable Content',
+  429: 'Too Many Requests',
   500: 'Internal Server Error',
   503: 'Service Unavailable',
 }
@@ -46,7 +51,7 @@ export function problem(c: Context, refusal: Refusal): Response {
   const status = STATUS[refusal.code]
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' }
   if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
-  if (status === 503) headers['retry-after'] = '1'
+  if (status === 503 || status === 429) headers['retry-after'] = '1'
   const body = {
     // First, so that they can't take the place of a member of the standard.
     ...refusal.details,

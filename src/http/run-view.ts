@@ -3,8 +3,15 @@ import { resumeBlocker } from '../runtime/resume.ts'
 import { isTerminal } from '../store/rows.ts'
 import type { RunView } from '../store/runs.ts'
 
-/** The run object of the contract. Lists leave out `input` and `output`. */
-export function toRun(row: RunView & { input?: Json; output?: Json }) {
+/** The run object of the contract. */
+export const toRun = (row: RunView & { input: Json; output: Json }) => ({
+  ...toSummary(row),
+  input: row.input,
+  output: row.output,
+})
+
+/** The run as lists have it: without `input` and `output`. */
+export function toSummary(row: RunView) {
   const blocker = isTerminal(row.status) ? resumeBlocker(row) : null
   const ended = isTerminal(row.status)
   return {
@@ -26,7 +33,7 @@ export function toRun(row: RunView & { input?: Json; output?: Json }) {
     phase: row.phase,
     saying: row.saying,
     tool: row.tool,
-    stuck_reason: null,
+    stuck_reason: row.stuck_reason,
     orphan: false,
     cancel_requested: row.cancel_requested_at !== null,
     // The chain of providers comes later: until then the first model is the only rung.
@@ -38,7 +45,6 @@ export function toRun(row: RunView & { input?: Json; output?: Json }) {
     last_progress_at: row.last_progress_at,
     ended_at: row.ended_at,
     age_ms: Math.round(row.age_ms),
-    ...('input' in row ? { input: row.input, output: row.output } : {}),
     error_message: row.error_message,
     error_code: row.error_code,
     current_checkpoint_id: row.checkpoint_id,

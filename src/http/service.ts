@@ -3,7 +3,8 @@ import type { Outbound } from '../agents/outbound.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { RunlaneNode } from '../runtime/node.ts'
 import type { Sql } from '../store/database.ts'
-import type { Authenticate } from './auth.ts'
+import type { Access } from './access/access.ts'
+import type { ConnectionLimit } from './access/limits.ts'
 
 /** What the routes work with. */
 export interface Service {
@@ -11,7 +12,9 @@ export interface Service {
   reads: Sql
   agents: AgentDirectory
   outbound: Outbound
-  authenticate: Authenticate
+  access: Access
+  /** Streams and waits that callers hold open. */
+  connections: ConnectionLimit
   bodyLimitBytes: number
   sseHeartbeatMs: number
   version: string

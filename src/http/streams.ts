@@ -1,87 +1,75 @@
-import { type Context, Hono } from 'hono'
+import type { Context, Hono } from 'hono'
 import { stream } from 'hono/streaming'
 import type { StreamingApi } from 'hono/utils/stream'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { Refusal } from '../errors.ts'
 import { cursorOfSequence, type EventScope, logBounds } from '../store/events.ts'
 import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
 import { findRun } from '../store/runs.ts'
-import { invalid, readQuery } from './body.ts'
-import { eventIdText, lastSequenceQuery, visibilityQuery } from './queries.ts'
+import { type Identity, lowered } from './access/identity.ts'
+import { invalid } from './body.ts'
+import * as contract from './contract/streams.ts'
+import { Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
-const STREAMS_MAX = 2_000
 /** A reader whose socket takes nothing for this long is gone, as far as we can tell. */
 const WRITE_TIMEOUT_MS = 60_000
 /** Characters that are written to a reader at once, give or take an event. */
 const WRITE_LENGTH = 64 * 1024
 
-const streamQuery = z.strictObject({
-  after_event_id: z.string().optional(),
-  after_sequence: lastSequenceQuery.optional(),
-  run_id: z.string().max(255).optional(),
-  visibility: visibilityQuery,
-})
+type Query = z.output<(typeof contract.streamEvents)['query']>
 
 /** Live events as Server-Sent Events: of a run, of a conversation, of everything. */
-export function streamRoutes(service: Service): Hono {
-  const app = new Hono()
-  let open = 0
-
-  app.get('/runs/:run_id/agent-events', async (c) => {
-    const run = await existing(service, c)
-    return serve(c, { run_id: run.run_id }, run.run_id)
-  })
-  app.get('/conversations/:id/agent-events', async (c) => {
-    const conversation_id = c.req.param('id')
-    if (conversation_id.length > 255)
-      throw invalid([{ path: 'id', message: 'has more than 255 characters' }])
-    return serve(c, { conversation_id })
-  })
-  app.get('/agent-events', async (c) => serve(c, {}))
-  return app
+export function streamRoutes(app: Hono, service: Service): void {
+  new Routes(app, service)
+    .on(contract.streamRunEvents, async ({ c, query, identity }) => {
+      const run = await existing(service, c)
+      return serve(c, query, identity, { run_id: run.run_id }, run.run_id)
+    })
+    .on(contract.streamConversationEvents, async ({ c, query, identity, params }) => {
+      if (params.id.length > 255)
+        throw invalid([{ path: 'id', message: 'has more than 255 characters' }])
+      return serve(c, query, identity, { conversation_id: params.id })
+    })
+    .on(contract.streamEvents, async ({ c, query, identity }) => serve(c, query, identity, {}))
 
   async function serve(
     c: Context,
+    query: Query,
+    identity: Identity,
     scope: Omit<EventScope, 'visibility'>,
     ofRun?: string,
   ): Promise<Response> {
-    const query = readQuery(c, streamQuery)
     const runId = ofRun ?? query.run_id
     if (ofRun === undefined && runId !== undefined && !(await findRun(service.reads, runId))) {
       throw new Refusal('not_found', `there is no run ${runId.slice(0, 64)}`)
     }
     const afterId = await cursorOf(c, query, runId)
-    if (open >= STREAMS_MAX)
-      throw new Refusal('too_many_streams', `this node serves ${STREAMS_MAX} streams already`)
+    const leave = service.connections.take(identity.name)
     headersOf(c)
     return stream(c, async (out) => {
-      open += 1
       try {
         const wanted = {
           ...scope,
           ...(runId === undefined ? {} : { run_id: runId }),
-          visibility: query.visibility,
+          visibility: lowered(query.visibility, identity, true),
         }
-        await new Stream(service, out, wanted, runId).run(afterId)
+        await new Stream(service, out, wanted, identity, runId).run(afterId)
       } finally {
-        open -= 1
+        leave()
       }
     })
   }
 
   /** Last-Event-ID, then after_event_id, then after_sequence (of a run only). @throws Refusal bad_request */
-  async function cursorOf(
-    c: Context,
-    query: z.output<typeof streamQuery>,
-    runId: string | undefined,
-  ): Promise<number> {
+  async function cursorOf(c: Context, query: Query, runId: string | undefined): Promise<number> {
     const header = c.req.header('last-event-id')
     // A client that has seen nothing yet sends an empty header: no cursor.
     const text = header === undefined || header === '' ? query.after_event_id : header
     if (text !== undefined && text !== '') {
-      if (!eventIdText.test(text)) throw new Refusal('bad_request', 'the cursor is not an event id')
+      if (!/^\d{1,15}$/.test(text))
+        throw new Refusal('bad_request', 'the cursor is not an event id')
       return Number(text)
     }
     if (query.after_sequence === undefined || runId === undefined) return 0
@@ -103,13 +91,21 @@ class Stream {
   #service: Service
   #out: StreamingApi
   #scope: EventScope
+  #identity: Identity
   /** The stream of one run ends with it. */
   #runId: string | undefined
   #ended = new AbortController()
   #lastWriteAt = performance.now()
 
-  constructor(service: Service, out: StreamingApi, scope: EventScope, runId: string | undefined) {
+  constructor(
+    service: Service,
+    out: StreamingApi,
+    scope: EventScope,
+    identity: Identity,
+    runId: string | undefined,
+  ) {
     this.#service = service
+    this.#identity = identity
     this.#out = out
     this.#scope = scope
     this.#runId = runId
@@ -129,7 +125,8 @@ class Stream {
         signal: this.#ended.signal,
       })) {
         if (page === 'reset') return await this.#write('event: reset\ndata: {}\n\n')
-        for (const text of textsOf(page)) await this.#write(text)
+        const shown = page.filter((event) => this.#mayRead(event))
+        for (const text of textsOf(shown)) await this.#write(text)
         if (await this.#isOver(page)) return
       }
       if (!this.#ended.signal.aborted) await this.#bye()
@@ -159,6 +156,12 @@ class Stream {
     if (!isTerminal(to)) return false
     const run = await findRun(this.#service.reads, this.#runId)
     return run === undefined || run.last_sequence === last.sequence
+  }
+
+  /** Of other callers' runs a service reads what users read. */
+  #mayRead({ visibility, created_by }: RunEventRow): boolean {
+    const { role, name } = this.#identity
+    return role !== 'service' || visibility === 'user' || created_by === name
   }
 
   async #beat(): Promise<void> {

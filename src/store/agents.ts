@@ -1,5 +1,5 @@
 import type { Json } from '../json.ts'
-import type { TransactionSql } from 'postgres'
+import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
 import type { AuditDraft } from './flush.ts'
 
@@ -60,14 +60,4 @@ export async function countActive(sql: Sql): Promise<Map<string, number>> {
   const rows = await sql<{ agent: string; runs: number }[]>`
     select agent, count(*)::int as runs from runlane.agent_runs where owner_epoch is not null group by agent`
   return new Map(rows.map((row) => [row.agent, row.runs]))
-}
-
-/** The audit row of an action that changed nothing. */
-export async function recordAudit(sql: Sql | TransactionSql, audit: AuditDraft): Promise<void> {
-  const { audit_key, actor, role, action, target, run_id, reason, outcome, code, request_id } =
-    audit
-  await sql`insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
-      audit_key)
-    values (runlane.now(), ${actor}, ${role}, ${action}, ${target}, ${run_id}, ${reason}, ${outcome}, ${code}, ${request_id},
-      ${audit_key}) on conflict (audit_key) do nothing`
 }

@@ -14,9 +14,10 @@ interface StoredEvent {
   event_type: string
   run_id: string
   conversation_id: string
+  created_by: string
   sequence: number
   visibility: number
-  payload: Json
+  payload: Record<string, Json>
   created_at: string
 }
 
@@ -28,7 +29,7 @@ export async function readEvents(
   limit: number,
 ): Promise<RunEventRow[]> {
   const rows = await sql<StoredEvent[]>`
-    select e.id, e.event_type, e.run_id, r.conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    select e.id, e.event_type, e.run_id, r.conversation_id, r.created_by, e.sequence, e.visibility, e.payload, e.created_at
     from runlane.agent_events e join runlane.agent_runs r using (run_id)
     where e.id > ${afterId} and e.visibility <= ${visibilityLevel(scope.visibility)}
       ${scope.run_id === undefined ? sql`` : sql`and e.run_id = ${scope.run_id}`}
@@ -47,7 +48,7 @@ export async function readRunEvents(
   query: { run_id: string; afterSequence: number; visibility: Visibility; limit: number },
 ): Promise<RunEventRow[]> {
   const rows = await sql<StoredEvent[]>`
-    select e.id, e.event_type, e.run_id, r.conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    select e.id, e.event_type, e.run_id, r.conversation_id, r.created_by, e.sequence, e.visibility, e.payload, e.created_at
     from runlane.agent_events e join runlane.agent_runs r using (run_id)
     where e.run_id = ${query.run_id} and e.sequence > ${query.afterSequence}
       and e.visibility <= ${visibilityLevel(query.visibility)}
@@ -89,6 +90,27 @@ export async function listCheckpoints(
     where run_id = ${runId} and sequence > ${after} order by sequence limit ${limit}`
 }
 
+export async function latestCheckpoint(
+  sql: Sql,
+  runId: string,
+): Promise<CheckpointRow | undefined> {
+  const [row] = await sql<CheckpointRow[]>`
+    select checkpoint_id, run_id, type, sequence, created_at from runlane.agent_checkpoints
+    where run_id = ${runId} order by sequence desc limit 1`
+  return row
+}
+
+/** The events that tell a run's attempts, oldest first, at most the first 10,000. */
+export async function attemptHistory(sql: Sql, runId: string): Promise<RunEventRow[]> {
+  const rows = await sql<StoredEvent[]>`
+    select e.id, e.event_type, e.run_id, '' as conversation_id, '' as created_by, e.sequence, e.visibility, e.payload,
+      e.created_at
+    from runlane.agent_events e
+    where e.run_id = ${runId} and e.event_type in ('run_status_changed', 'run_resumed')
+    order by e.sequence limit 10000`
+  return rows.map(toEvent)
+}
+
 /** The status changes of a run up to a sequence, oldest first, at most the latest 1,000. */
 export async function statusHistory(
   sql: Sql,
@@ -96,7 +118,8 @@ export async function statusHistory(
   until: number,
 ): Promise<RunEventRow[]> {
   const rows = await sql<StoredEvent[]>`
-    select e.id, e.event_type, e.run_id, '' as conversation_id, e.sequence, e.visibility, e.payload, e.created_at
+    select e.id, e.event_type, e.run_id, '' as conversation_id, '' as created_by, e.sequence, e.visibility, e.payload,
+      e.created_at
     from runlane.agent_events e
     where e.run_id = ${runId} and e.event_type = 'run_status_changed' and e.sequence <= ${until}
     order by e.sequence desc limit 1000`

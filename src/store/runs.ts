@@ -26,6 +26,7 @@ export interface RunFilter {
   conversation_id?: string | undefined
   queue?: string | undefined
   lane_key?: string | undefined
+  stuck?: boolean | undefined
   q?: string | undefined
   since?: string | undefined
   cursor?: string | undefined
@@ -44,7 +45,7 @@ const isOver = (status: string): boolean => isTerminal(status as RunStatus)
 
 /** Newest first; the cursor is the last run id of the page before. */
 export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
-  const { status, agent, conversation_id, queue, lane_key, q, since, cursor, limit } = filter
+  const { status, agent, conversation_id, queue, lane_key, stuck, q, since, cursor, limit } = filter
   const pattern = q === undefined ? '' : `%${q.replaceAll(/[\\%_]/g, (special) => `\\${special}`)}%`
   return sql<RunView[]>`
     select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
@@ -55,6 +56,7 @@ export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> 
       ${conversation_id === undefined ? sql`` : sql`and r.conversation_id = ${conversation_id}`}
       ${queue === undefined ? sql`` : sql`and r.queue = ${queue}`}
       ${lane_key === undefined ? sql`` : sql`and r.lane_key = ${lane_key}`}
+      ${stuck === undefined ? sql`` : sql`and (r.stuck_reason is not null) = ${stuck}`}
       ${since === undefined ? sql`` : sql`and r.created_at >= ${since}::timestamptz`}
       ${
         q === undefined
@@ -66,6 +68,32 @@ export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> 
     order by r.run_id desc limit ${limit}`
 }
 
+/** The runs that this one delegated, newest first. */
+export async function listChildren(
+  sql: Sql,
+  parentRunId: string,
+  cursor: string | undefined,
+  limit: number,
+): Promise<RunView[]> {
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+    where r.parent_run_id = ${parentRunId} ${cursor === undefined ? sql`` : sql`and r.run_id < ${cursor}`}
+    order by r.run_id desc limit ${limit}`
+}
+
+export interface JournalRow {
+  journal_key: string
+  content: Record<string, Json>
+  run_id: string
+  updated_at: string
+}
+
+export async function findJournal(sql: Sql, journalKey: string): Promise<JournalRow | undefined> {
+  const [row] = await sql<JournalRow[]>`
+    select journal_key, content, run_id, updated_at from runlane.agent_run_journals where journal_key = ${journalKey}`
+  return row
+}
+
 export async function findRun(
   sql: Sql,
   runId: string,
@@ -73,6 +101,18 @@ export async function findRun(
   const [row] = await sql<(RunView & { input: Json; output: Json })[]>`
     select ${viewColumns(sql)}, p.input, p.output
     from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id) where r.run_id = ${runId}`
+  return row
+}
+
+/** The active root run of a conversation, else its newest unfinished one, else its newest. */
+export async function findAgentRun(sql: Sql, conversationId: string): Promise<RunView | undefined> {
+  const [row] = await sql<RunView[]>`
+    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+    where r.run_id = coalesce(
+      (select a.run_id from runlane.agent_runs a where a.conversation_id = ${conversationId} and a.ended_at is null
+        and a.parent_run_id is null order by a.owner_epoch is null, a.run_id desc limit 1),
+      (select b.run_id from runlane.agent_runs b where b.conversation_id = ${conversationId} and b.parent_run_id is null
+        order by b.run_id desc limit 1))`
   return row
 }
 

@@ -67,7 +67,9 @@ create table runlane.agent_runs (
   status_since timestamp with time zone not null,
   last_heartbeat_at timestamp with time zone,
   last_progress_at timestamp with time zone,
-  model text
+  model text,
+  stuck_reason text,
+  stuck_since timestamp with time zone
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (
@@ -176,6 +178,15 @@ create table runlane.run_inbox (
   created_at timestamp with time zone not null
 );
 
+create table runlane.sessions (
+  hash text not null,
+  token_hash text,
+  name text not null,
+  role text not null,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null
+);
+
 create table runlane.waitpoints (
   token_id text not null,
   run_id text not null,
@@ -243,6 +254,8 @@ alter table runlane.run_inbox add constraint run_inbox_once UNIQUE (run_id, dedu
 
 alter table runlane.run_inbox add constraint run_inbox_pkey PRIMARY KEY (id);
 
+alter table runlane.sessions add constraint sessions_pkey PRIMARY KEY (hash);
+
 alter table runlane.waitpoints add constraint waitpoints_pkey PRIMARY KEY (token_id);
 
 alter table runlane.waitpoints add constraint waitpoints_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'expired'::text, 'cancelled'::text])));
@@ -270,6 +283,10 @@ CREATE INDEX agent_runs_open ON runlane.agent_runs USING btree (run_id) WHERE (e
 CREATE INDEX agent_runs_owned ON runlane.agent_runs USING btree (owner_epoch, queue) WHERE (owner_epoch IS NOT NULL);
 
 CREATE INDEX agent_runs_parent ON runlane.agent_runs USING btree (parent_run_id) WHERE (parent_run_id IS NOT NULL);
+
+CREATE INDEX agent_runs_stuck ON runlane.agent_runs USING btree (run_id) WHERE (stuck_reason IS NOT NULL);
+
+CREATE UNIQUE INDEX api_tokens_name ON runlane.api_tokens USING btree (name) WHERE ((revoked_at IS NULL) AND (name <> 'admin'::text));
 
 CREATE INDEX run_commands_of_run ON runlane.run_commands USING btree (run_id);
 

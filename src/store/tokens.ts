@@ -1,19 +1,59 @@
+import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
+import type { AuditDraft } from './flush.ts'
 
 export interface TokenRow {
   id: string
   name: string
   role: string
+  created_at: string
+  revoked_at: string | null
 }
 
+type NewToken = Pick<TokenRow, 'id' | 'name' | 'role'> & { hash: string }
+
 /** Writes a token's hash, once. */
-export async function saveToken(sql: Sql, token: TokenRow & { hash: string }): Promise<void> {
+export async function saveToken(sql: Sql, token: NewToken): Promise<void> {
   await sql`insert into runlane.api_tokens (id, name, role, hash, created_at)
     values (${token.id}, ${token.name}, ${token.role}, ${token.hash}, runlane.now()) on conflict do nothing`
 }
 
+/** With its audit row; undefined when a token in use has the name. */
+export async function createToken(
+  sql: Sql,
+  token: NewToken,
+  audit: AuditDraft,
+): Promise<TokenRow | undefined> {
+  return sql.begin(async (transaction) => {
+    const [row] = await transaction<TokenRow[]>`
+      insert into runlane.api_tokens (id, name, role, hash, created_at)
+      values (${token.id}, ${token.name}, ${token.role}, ${token.hash}, runlane.now()) on conflict do nothing
+      returning id, name, role, created_at, revoked_at`
+    if (row) await recordAudit(transaction, audit)
+    return row
+  })
+}
+
+/** True when it was in use until now. Its sessions end with it. */
+export async function revokeToken(sql: Sql, id: string, audit: AuditDraft): Promise<boolean> {
+  return sql.begin(async (transaction) => {
+    const [row] = await transaction<{ hash: string }[]>`
+      update runlane.api_tokens set revoked_at = runlane.now() where id = ${id} and revoked_at is null returning hash`
+    if (!row) return false
+    await transaction`delete from runlane.sessions where token_hash = ${row.hash}`
+    await recordAudit(transaction, audit)
+    return true
+  })
+}
+
+/** Newest first, at most 1,000. */
+export async function listTokens(sql: Sql): Promise<TokenRow[]> {
+  return sql<TokenRow[]>`
+    select id, name, role, created_at, revoked_at from runlane.api_tokens order by created_at desc, id limit 1000`
+}
+
 export async function findToken(sql: Sql, hash: string): Promise<TokenRow | undefined> {
   const [row] = await sql<TokenRow[]>`
-    select id, name, role from runlane.api_tokens where hash = ${hash} and revoked_at is null`
+    select id, name, role, created_at, revoked_at from runlane.api_tokens where hash = ${hash} and revoked_at is null`
   return row
 }

@@ -12,7 +12,8 @@ import { LocalExecutors } from '../../src/executors/local/compose.ts'
 import type { StartSession } from '../../src/executors/local/executor.ts'
 import { startInline } from '../../src/executors/local/inline.ts'
 import { createApp } from '../../src/http/app.ts'
-import { authenticator } from '../../src/http/tokens.ts'
+import { Access } from '../../src/http/access/access.ts'
+import { ConnectionLimit } from '../../src/http/access/limits.ts'
 import { RunlaneNode } from '../../src/runtime/node.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { migrate } from '../../src/store/migrate.ts'
@@ -26,6 +27,7 @@ export interface WorldOptions {
   maxCrashes?: number
   cancelTimeoutMs?: number
   leaseMs?: number
+  watchdogExecutorMs?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
   clock?: Clock
@@ -137,7 +139,7 @@ class LocalReplica implements Replica {
   static async start(url: string, alone: boolean, options: WorldOptions): Promise<LocalReplica> {
     const { machine = runMachine, recovery = 'auto', maxCrashes = 3 } = options
     const { cancelTimeoutMs = 180_000, leaseMs = 5_000, agents: extra = [] } = options
-    const { clock = systemClock, leaseUrl } = options
+    const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000 } = options
     const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
     const outbound = new Outbound(allow)
@@ -154,7 +156,7 @@ class LocalReplica implements Replica {
       allow,
       version: '0.0.0-test',
       environment: {},
-      silenceMs: 15_000,
+      silenceMs: watchdogExecutorMs,
       onUncaught: () => {},
     })
     const log = { info: () => {}, warn: () => {}, error: () => {} }
@@ -169,6 +171,8 @@ class LocalReplica implements Replica {
       recovery,
       maxCrashes,
       cancelTimeoutMs,
+      watchdogIntervalMs: 50,
+      watchdogExecutorMs,
       clock,
       log,
       machine,
@@ -179,7 +183,13 @@ class LocalReplica implements Replica {
       reads: database.reads,
       agents,
       outbound,
-      authenticate: authenticator(database.reads, ADMIN_TOKEN),
+      access: new Access({
+        sql: database.reads,
+        adminToken: ADMIN_TOKEN,
+        jwt: { secret: null, jwksUrl: null },
+        rateLimit: 10_000,
+      }),
+      connections: new ConnectionLimit(1_000),
       bodyLimitBytes: 1_000_000,
       sseHeartbeatMs: 15_000,
       version: '0.0.0-test',

@@ -1,0 +1,106 @@
+/** Tokens, the audit trail, nodes. */
+import { z } from 'zod'
+import { endpoint, ROLES } from './endpoint.ts'
+import { listOf } from './objects.ts'
+import { instant, limit, numberCursor, time } from './values.ts'
+
+const text = z.string()
+const role = z.enum(ROLES)
+const tokenFields = { id: text, name: text, role, created_at: time, revoked_at: time.nullable() }
+const apiToken = z.object(tokenFields).meta({ id: 'ApiToken' })
+
+export const createToken = endpoint({
+  id: 'createToken',
+  method: 'POST',
+  path: '/api/v1/admin/tokens',
+  tag: 'Administration',
+  role: 'admin',
+  does: 'makes an API token; its `token` is shown once and stored hashed',
+  body: z.strictObject({
+    name: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, 'must be 1 to 100 letters, digits, _ - . or @')
+      .meta({ description: 'what `created_by` and audit rows call its bearer: `token:<name>`' }),
+    role,
+  }),
+  answers: { 201: z.object({ ...tokenFields, token: text }).meta({ id: 'NewApiToken' }) },
+  refuses: ['token_exists'],
+})
+
+export const listTokens = endpoint({
+  id: 'listTokens',
+  method: 'GET',
+  path: '/api/v1/admin/tokens',
+  tag: 'Administration',
+  role: 'admin',
+  does: 'the API tokens, without their secrets',
+  answers: { 200: listOf('tokens', apiToken) },
+})
+
+export const revokeToken = endpoint({
+  id: 'revokeToken',
+  method: 'DELETE',
+  path: '/api/v1/admin/tokens/{id}',
+  tag: 'Administration',
+  role: 'admin',
+  does: 'revokes a token, and ends its sessions and streams within five seconds',
+  answers: { 204: null },
+})
+
+const auditRow = z
+  .object({
+    id: z.number().int(),
+    at: time,
+    actor: text,
+    role: text,
+    action: text,
+    target: text,
+    run_id: text.nullable(),
+    reason: text.nullable(),
+    outcome: z.enum(['applied', 'refused']),
+    code: text.nullable(),
+    request_id: text.nullable(),
+  })
+  .meta({ id: 'AuditRow' })
+
+export const listAudit = endpoint({
+  id: 'listAudit',
+  method: 'GET',
+  path: '/api/v1/admin/audit',
+  tag: 'Administration',
+  role: 'admin',
+  does: 'who did what, newest first; filters `action actor since`',
+  query: z.strictObject({
+    limit,
+    cursor: numberCursor,
+    action: z.string().max(255).optional(),
+    actor: z.string().max(255).optional(),
+    since: instant.optional(),
+  }),
+  answers: { 200: listOf('audit', auditRow) },
+})
+
+export const listNodes = endpoint({
+  id: 'listNodes',
+  method: 'GET',
+  path: '/api/v1/admin/nodes',
+  tag: 'Administration',
+  role: 'admin',
+  does: 'the replicas that serve or have served within a day',
+  answers: {
+    200: listOf(
+      'nodes',
+      z
+        .object({
+          node_id: text,
+          epoch: z.number().int(),
+          status: text,
+          version: text,
+          started_at: time,
+          last_seen_at: time,
+          active_runs: z.number().int(),
+        })
+        .meta({ id: 'Node' }),
+    ),
+  },
+})

@@ -1,0 +1,76 @@
+/** The agents that runs can name, and declaring some over HTTP. */
+import { z } from 'zod'
+import { declaredAgent } from '../../agents/declared.ts'
+import { endpoint } from './endpoint.ts'
+import { listOf } from './objects.ts'
+import { jsonObject, time } from './values.ts'
+
+const text = z.string()
+
+const row = {
+  name: text,
+  kind: text,
+  description: text.nullable(),
+  models: z.array(text),
+  current_tier: z.number().int().nullable(),
+  model: text.nullable(),
+  paused: z.boolean(),
+  last_failover_at: time.nullable(),
+  last_failure_kind: text.nullable(),
+  retry_at: time.nullable(),
+  active_runs: z.number().int(),
+}
+const agentSummary = z.object(row).meta({ id: 'AgentSummary' })
+const agent = z
+  .looseObject({
+    ...row,
+    definition: jsonObject.optional().meta({ description: 'of a declared agent' }),
+  })
+  .meta({ id: 'Agent' })
+
+export const listAgents = endpoint({
+  id: 'listAgents',
+  method: 'GET',
+  path: '/agents',
+  tag: 'Agents',
+  role: 'viewer',
+  does: 'the agents that runs can name; `problems`: modules that cannot be used, and why',
+  answers: {
+    200: listOf('agents', agentSummary).extend({
+      problems: z.array(z.object({ file: text.optional(), message: text })),
+    }),
+  },
+})
+
+export const getAgent = endpoint({
+  id: 'getAgent',
+  method: 'GET',
+  path: '/agents/{name}',
+  tag: 'Agents',
+  role: 'viewer',
+  does: 'one agent with its tools; header values of a declared one are not shown',
+  answers: { 200: agent },
+})
+
+export const declareAgent = endpoint({
+  id: 'declareAgent',
+  method: 'POST',
+  path: '/agents',
+  tag: 'Agents',
+  role: 'admin',
+  does: 'declares an agent as JSON, or replaces the declared one of that name: 201 or 200',
+  body: declaredAgent,
+  answers: { 201: agent, 200: agent },
+  refuses: ['agent_exists', 'too_many_agents'],
+})
+
+export const deleteAgent = endpoint({
+  id: 'deleteAgent',
+  method: 'DELETE',
+  path: '/agents/{name}',
+  tag: 'Agents',
+  role: 'admin',
+  does: 'forgets a declared agent; runs of it that are not over will fail with `unknown_agent`',
+  answers: { 204: null },
+  refuses: ['agent_exists'],
+})

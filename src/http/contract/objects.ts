@@ -1,0 +1,151 @@
+/** The objects of the answers. */
+import { z } from 'zod'
+import { VISIBILITIES } from '../../store/rows.ts'
+import { json, jsonObject, nextCursor, status, time } from './values.ts'
+
+const text = z.string()
+const count = z.number().int()
+
+const runFields = {
+  run_id: text,
+  conversation_id: text,
+  parent_run_id: text.nullable(),
+  root_run_id: text,
+  agent: text,
+  surface: text,
+  created_by: text,
+  owner: text.nullable(),
+  status,
+  detail: text.nullable(),
+  lane_key: text,
+  queue: text,
+  priority: count,
+  attempt: count,
+  node_id: text.nullable(),
+  phase: text.nullable(),
+  saying: text.nullable(),
+  tool: text.nullable(),
+  stuck_reason: text.nullable().meta({ description: 'what the watchdog found' }),
+  orphan: z.boolean(),
+  cancel_requested: z.boolean(),
+  tier: count.nullable(),
+  model: text.nullable(),
+  created_at: time,
+  started_at: time.nullable(),
+  last_heartbeat_at: time.nullable(),
+  last_progress_at: time.nullable(),
+  ended_at: time.nullable(),
+  age_ms: count,
+  error_message: text.nullable(),
+  error_code: text.nullable(),
+  current_checkpoint_id: text.nullable(),
+  metadata: jsonObject.meta({ description: "the caller's, and `resume_available`" }),
+  resume_blocker: text.nullable(),
+  trace_id: text.nullable(),
+  children: count,
+  usage: z.object({ input_tokens: count, output_tokens: count }),
+}
+/** As lists and the snapshot have it. */
+export const runSummary = z.object(runFields).meta({ id: 'RunSummary' })
+export const run = z.object({ ...runFields, input: json, output: json }).meta({ id: 'Run' })
+
+export const event = z
+  .object({
+    id: count,
+    event_type: text,
+    run_id: text,
+    conversation_id: text,
+    sequence: count,
+    visibility: z.enum(VISIBILITIES),
+    payload: jsonObject,
+    created_at: time,
+  })
+  .meta({ id: 'Event' })
+
+export const checkpoint = z
+  .object({ checkpoint_id: text, run_id: text, type: text, sequence: count, created_at: time })
+  .meta({ id: 'Checkpoint' })
+
+export const toolResult = z
+  .object({
+    run_id: text,
+    tool_call_id: text,
+    provider_call_id: text.nullable(),
+    position: count,
+    kind: z.enum(['tool', 'step', 'model']),
+    tool: text,
+    effects: z.enum(['none', 'idempotent', 'unsafe']).nullable(),
+    outcome: z.enum(['started', 'succeeded', 'failed']),
+    result: json,
+    error_message: text.nullable(),
+    attempt: count,
+    started_at: time.nullable(),
+    finished_at: time.nullable(),
+    duration_ms: count.nullable(),
+  })
+  .meta({ id: 'ToolResult' })
+
+export const attempt = z
+  .object({
+    attempt: count,
+    started_at: time,
+    ended_at: time.nullable(),
+    outcome: text
+      .nullable()
+      .meta({ description: 'the status that it led to; null while it goes on' }),
+    detail: text.nullable(),
+  })
+  .meta({ id: 'Attempt' })
+
+export const journal = z
+  .object({
+    journal_key: text,
+    content: jsonObject,
+    run_id: text.nullable(),
+    updated_at: time.nullable(),
+  })
+  .meta({ id: 'Journal' })
+
+export const commanded = z
+  .object({
+    command: z.object({
+      command_id: text,
+      kind: text,
+      status: z.enum(['pending', 'applied', 'refused']),
+      outcome: text.nullable(),
+    }),
+    run: run.nullable(),
+  })
+  .meta({ id: 'Commanded' })
+
+export const statechart = z
+  .object({
+    machine: text,
+    version: count,
+    value: text.nullable(),
+    since: time.nullable(),
+    history: z.array(z.object({ sequence: count, from: text.nullable(), to: text, at: time })),
+    can: z.array(text).meta({ description: 'events that it accepts now' }),
+    svg_url: text,
+  })
+  .meta({ id: 'Statechart' })
+
+export const resumePreview = z
+  .object({
+    resume_available: z.boolean(),
+    resume_blocker: text.nullable(),
+    checkpoint: checkpoint.nullable().meta({ description: 'from which it would go on' }),
+    replayed: z.array(z.object({ tool_call_id: text, kind: text, tool: text, outcome: text })),
+    unknown: z
+      .array(
+        z.object({ tool_call_id: text, tool: text, effects: text.nullable(), asks: z.boolean() }),
+      )
+      .meta({ description: 'calls of unknown outcome; those that ask need a resolution' }),
+  })
+  .meta({ id: 'ResumePreview' })
+
+/** A list as all of them are: the things by their plural, and where it goes on. */
+export const listOf = <N extends string, S extends z.ZodType>(name: N, of: S) =>
+  z.object({ [name]: z.array(of), next_cursor: nextCursor } as Record<N, z.ZodArray<S>> & {
+    next_cursor: typeof nextCursor
+  })

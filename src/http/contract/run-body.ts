@@ -1,0 +1,48 @@
+import { z } from 'zod'
+import { duration, id, instant, json, jsonObject } from './values.ts'
+
+const SURFACES = [
+  'api',
+  'chat',
+  'playground',
+  'web_trigger',
+  'email',
+  'slack',
+  'telegram',
+  'inbox',
+  'schedule',
+  'child',
+  'human_review',
+] as const
+
+/** The body of POST /runs. Only `agent` is required. */
+export const runBody = z.strictObject({
+  agent: id,
+  input: json.default({}),
+  conversation_id: id.nullish(),
+  surface: z.enum(SURFACES).default('api'),
+  channel: id.nullish(),
+  sender_key: id.nullish(),
+  inbox_item_id: id.nullish(),
+  task_run_id: id.nullish(),
+  lane_key: id.nullish(),
+  lane_policy: z.enum(['enqueue', 'reject', 'interrupt', 'coalesce']).default('enqueue'),
+  queue: id.default('default'),
+  priority: z.number().int().min(-1_000_000).max(1_000_000).default(0),
+  run_at: instant.nullish(),
+  /** Default: what the agent says. */
+  hold_lane_on_human: z.boolean().optional(),
+  owner: id.nullish(),
+  timeouts: z
+    .strictObject({
+      reasoning: duration.optional(),
+      tool: duration.optional(),
+      turn: duration.optional(),
+    })
+    .default({}),
+  execution_timeout_override: duration.nullish(),
+  callback_url: z.null('callback_url is not supported by this version').optional(),
+  metadata: jsonObject.default({}),
+})
+
+export type RunBody = z.output<typeof runBody>

@@ -1,0 +1,49 @@
+/** Live events. */
+import { z } from 'zod'
+import { endpoint } from './endpoint.ts'
+import { sequence, visibility } from './values.ts'
+
+const STREAM = { media: 'text/event-stream', says: 'Server-Sent Events, each with its id' } as const
+
+const query = z.strictObject({
+  after_event_id: z.string().optional(),
+  after_sequence: sequence.optional().meta({ description: 'of one run; ignored elsewhere' }),
+  run_id: z.string().max(255).optional(),
+  visibility,
+})
+
+export const streamRunEvents = endpoint({
+  id: 'streamRunEvents',
+  method: 'GET',
+  path: '/runs/{run_id}/agent-events',
+  tag: 'Events',
+  role: 'viewer',
+  does: 'its events live (SSE); ends with the run',
+  query,
+  answers: { 200: STREAM },
+  refuses: ['bad_request', 'too_many_streams'],
+})
+
+export const streamConversationEvents = endpoint({
+  id: 'streamConversationEvents',
+  method: 'GET',
+  path: '/conversations/{id}/agent-events',
+  tag: 'Events',
+  role: 'viewer',
+  does: 'the events of a conversation live (SSE)',
+  query,
+  answers: { 200: STREAM },
+  refuses: ['bad_request', 'too_many_streams'],
+})
+
+export const streamEvents = endpoint({
+  id: 'streamEvents',
+  method: 'GET',
+  path: '/agent-events',
+  tag: 'Events',
+  role: 'operator',
+  does: 'all events live (SSE)',
+  query,
+  answers: { 200: STREAM },
+  refuses: ['bad_request', 'too_many_streams'],
+})

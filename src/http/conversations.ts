@@ -1,0 +1,41 @@
+import type { Context, Hono } from 'hono'
+import { Refusal } from '../errors.ts'
+import { isTerminal } from '../store/rows.ts'
+import { findAgentRun, findRun, type RunView } from '../store/runs.ts'
+import { demandOwn } from './access/identity.ts'
+import { panelOf, statusOf, wantsHtml } from './agent-status.ts'
+import { cancelAgentRun, getAgentStatus } from './contract/conversations.ts'
+import { answer, Routes } from './routes.ts'
+import type { Service } from './service.ts'
+
+/** What a chat surface needs of its conversation. */
+export function conversationRoutes(app: Hono, service: Service): void {
+  const { reads, node } = service
+  new Routes(app, service)
+    .on(getAgentStatus, async ({ c, params: { id } }) => {
+      const status = await statusOf(service, await runOf(service, id))
+      return wantsHtml(c) ? c.html(panelOf(status)) : answer(200, status)
+    })
+    .on(cancelAgentRun, async ({ c, params: { id }, identity, caller, body }) => {
+      const run = await runOf(service, id)
+      demandOwn(identity, run)
+      if (isTerminal(run.status))
+        throw new Refusal('not_cancellable', `the run is ${run.status}`, { run_id: run.run_id })
+      await node.commands.cancel(run.run_id, caller, body)
+      const status = await statusOf(service, (await findRun(reads, run.run_id)) ?? run)
+      return wantsHtml(c) ? panelAnswer(c, status) : answer(202, status)
+    })
+}
+
+const panelAnswer = (c: Context, status: Parameters<typeof panelOf>[0]) =>
+  c.html(panelOf(status), 202)
+
+/** The run that its status is about. @throws Refusal not_found */
+async function runOf({ reads }: Service, conversationId: string): Promise<RunView> {
+  const run = conversationId.length > 255 ? undefined : await findAgentRun(reads, conversationId)
+  if (run) return run
+  throw new Refusal(
+    'not_found',
+    `there is no run of the conversation ${conversationId.slice(0, 64)}`,
+  )
+}

@@ -1,0 +1,138 @@
+import { z } from 'zod'
+import {
+  createDocument,
+  type ZodOpenApiOperationObject,
+  type ZodOpenApiPathsObject,
+} from 'zod-openapi'
+import type { RefusalCode } from '../errors.ts'
+import type { Endpoint, Media } from './contract/endpoint.ts'
+import { ENDPOINTS } from './contract/all.ts'
+import { STATUS } from './problem.ts'
+
+const problem = z
+  .looseObject({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().int(),
+    code: z.string().meta({ description: 'stable; what programs look at' }),
+    detail: z.string().optional(),
+    instance: z.string().optional(),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457' })
+
+const idempotencyKey = z
+  .string()
+  .min(1)
+  .max(255)
+  .optional()
+  .meta({ description: 'counts per caller and for as long as the run exists' })
+
+/** The contract as OpenAPI 3.1, made from the very schemas that validate. */
+export const openApi = (version: string) =>
+  createDocument(
+    {
+      openapi: '3.1.0',
+      info: {
+        title: 'Runlane',
+        version,
+        description: 'A self-hosted runtime for AI-agent runs.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      security: [{ token: [] }, { session: [] }],
+      paths: pathsOf(ENDPOINTS),
+      components: {
+        securitySchemes: {
+          token: { type: 'http', scheme: 'bearer', description: 'an API token or a JWT' },
+          session: { type: 'apiKey', in: 'cookie', name: '__Host-runlane' },
+        },
+      },
+    },
+    { allowEmptySchema: { custom: true } },
+  )
+
+function pathsOf(endpoints: readonly Endpoint[]): ZodOpenApiPathsObject {
+  const paths: ZodOpenApiPathsObject = {}
+  for (const endpoint of endpoints) {
+    const method = endpoint.method.toLowerCase() as 'get'
+    paths[endpoint.path] = { ...paths[endpoint.path], [method]: operationOf(endpoint) }
+  }
+  return paths
+}
+
+function operationOf(endpoint: Endpoint): ZodOpenApiOperationObject {
+  const { id, tag, does, role, own, query, body, keyed } = endpoint
+  const params = endpoint.path.match(/(?<=\{)\w+(?=\})/g) ?? []
+  const path = z.object(Object.fromEntries(params.map((name) => [name, z.string()])))
+  return {
+    operationId: id,
+    tags: [tag],
+    summary: does,
+    'x-role': role,
+    ...(own ? { 'x-own-runs': true } : {}),
+    ...(role === 'none' ? { security: [] } : {}),
+    requestParams: {
+      ...(params.length > 0 ? { path } : {}),
+      ...(query ? { query } : {}),
+      ...(keyed ? { header: z.object({ 'Idempotency-Key': idempotencyKey }) } : {}),
+    },
+    ...(body
+      ? {
+          requestBody: {
+            required: !body.safeParse({}).success,
+            content: { 'application/json': { schema: body } },
+          },
+        }
+      : {}),
+    responses: { ...answersOf(endpoint), ...problemsOf(endpoint) },
+  } as ZodOpenApiOperationObject
+}
+
+function answersOf({ answers, also }: Endpoint): Record<string, object> {
+  return Object.fromEntries(
+    Object.entries(answers).map(([status, schema]) => {
+      if (schema === null) return [status, { description: 'done' }]
+      const other = also
+        ? { [also.media]: { schema: z.string().meta({ description: also.says }) } }
+        : {}
+      if (isMedia(schema))
+        return [
+          status,
+          { description: schema.says, content: { [schema.media]: { schema: z.string() } } },
+        ]
+      return [
+        status,
+        { description: 'as asked for', content: { 'application/json': { schema }, ...other } },
+      ]
+    }),
+  )
+}
+
+const isMedia = (answer: z.ZodType | Media): answer is Media => 'media' in answer
+
+/** What any operation of its kind may refuse, and what this one does. */
+function problemsOf({
+  role,
+  query,
+  body,
+  keyed,
+  path,
+  refuses = [],
+}: Endpoint): Record<string, object> {
+  const codes: RefusalCode[] = [...refuses]
+  if (role !== 'none')
+    codes.push('unauthorized', 'forbidden', 'rate_limited', 'database_unavailable')
+  if (query || body || keyed || role !== 'none') codes.push('validation_error')
+  if (body) codes.push('bad_request', 'body_too_large', 'database_unavailable')
+  if (path.includes('{')) codes.push('not_found')
+  const byStatus = Object.groupBy([...new Set(codes)], (code) => STATUS[code])
+  return Object.fromEntries(
+    Object.entries(byStatus).map(([status, names]) => [
+      status,
+      {
+        description: names?.map((name) => `\`${name}\``).join(', ') ?? '',
+        content: { 'application/problem+json': { schema: problem } },
+      },
+    ]),
+  )
+}

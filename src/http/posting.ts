@@ -1,0 +1,148 @@
+import type { Context, Hono } from 'hono'
+import { messageProblems } from '../agents/loop.ts'
+import type { Outbound } from '../agents/outbound.ts'
+import { scriptProblems } from '../agents/script.ts'
+import type { AgentCard } from '../agents/source.ts'
+import { type FieldError, Refusal } from '../errors.ts'
+import { newConversationId } from '../ids.ts'
+import { hashJson } from '../json.ts'
+import type { RunRequest } from '../runtime/create.ts'
+import { findRun, findRuns, knownQueues } from '../store/runs.ts'
+import { callerOf } from './access/identity.ts'
+import { invalid } from './body.ts'
+import type { RunBody } from './contract/run-body.ts'
+import { postRun, postRuns } from './contract/runs.ts'
+import { laneKeyOf } from './lane-key.ts'
+import { answer, Routes } from './routes.ts'
+import { toRun, toSummary } from './run-view.ts'
+import type { Service } from './service.ts'
+
+/** Posting runs, one or many. */
+export function postingRoutes(app: Hono, service: Service): void {
+  const { node, reads } = service
+  new Routes(app, service)
+    .on(postRun, async ({ c, body }) => {
+      const request = await checkedRequest(service, c, body, '')
+      const created = await node.creator.create([keyed(c, request, body, '')])
+      const run = await findRun(reads, created.run_ids[0] ?? '')
+      if (!run) throw new Refusal('not_found', 'the run is gone')
+      const headers = { Location: `/runs/${run.run_id}`, ...replayedHeader(created.replayed) }
+      return answer(created.existing ? 200 : 202, toRun(run), headers)
+    })
+    .on(postRuns, async ({ c, body: { runs } }) => {
+      const requests: RunRequest[] = []
+      for (const [index, body] of runs.entries()) {
+        const path = `runs[${index}].`
+        if (body.lane_policy === 'coalesce') {
+          throw invalid([
+            { path: `${path}lane_policy`, message: 'coalesce is not possible in a batch' },
+          ])
+        }
+        const request = await checkedRequest(service, c, body, path)
+        requests.push(keyed(c, request, runs, `#${index}`))
+      }
+      const created = await node.creator.create(requests)
+      const rows = await findRuns(reads, created.run_ids)
+      const headers = replayedHeader(created.replayed)
+      return answer(created.existing ? 200 : 202, { runs: rows.map(toSummary) }, headers)
+    })
+}
+
+const replayedHeader = (replayed: boolean): Record<string, string> =>
+  replayed ? { 'Idempotent-Replayed': 'true' } : {}
+
+async function checkedRequest(
+  service: Service,
+  c: Context,
+  body: RunBody,
+  path: string,
+): Promise<RunRequest> {
+  const agent = await service.agents.find(body.agent)
+  if (!agent) {
+    const message = await service.agents.whyUnknown(body.agent)
+    throw new Refusal('unknown_agent', `there is no agent ${body.agent}: it ${message}`, {
+      errors: [{ path: `${path}agent`, message }],
+    })
+  }
+  const problems: FieldError[] = inputProblems(agent, body.input, service.outbound).map((one) => ({
+    ...one,
+    path: path + one.path,
+  }))
+  if (body.lane_policy !== 'enqueue' && (body.run_at ?? null) !== null)
+    problems.push({
+      path: `${path}lane_policy`,
+      message: 'must be enqueue with a run_at: the lane is judged when the run is due',
+    })
+  if (body.surface === 'child')
+    problems.push({ path: `${path}surface`, message: 'child runs are made by delegation' })
+  const conversation_id = body.conversation_id ?? newConversationId()
+  const lane = laneKeyOf(body, conversation_id)
+  if ('missing' in lane)
+    problems.push({ path: path + lane.missing, message: `is needed by surface ${body.surface}` })
+  if (problems.length > 0 || 'missing' in lane) throw invalid(problems)
+  if (lane.laneKey.length > 600)
+    throw invalid([{ path: `${path}lane_key`, message: 'is too long' }])
+  await checkQueue(service, body.queue, path)
+  const traceparent = c.req.header('traceparent')
+  return {
+    conversation_id,
+    agent: body.agent,
+    surface: body.surface,
+    created_by: callerOf(c).name,
+    owner: body.owner ?? null,
+    lane_key: lane.laneKey,
+    lane_policy: body.lane_policy,
+    queue: body.queue,
+    priority: body.priority,
+    run_at: body.run_at ?? null,
+    hold_lane_on_human: body.hold_lane_on_human ?? agent.hold_lane_on_human,
+    idempotency_key: null,
+    input: body.input,
+    metadata: body.metadata,
+    options: {
+      timeouts: body.timeouts as NonNullable<RunRequest['options']['timeouts']>,
+      execution_timeout_override: body.execution_timeout_override ?? null,
+      ...(traceparent !== undefined && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+    },
+  }
+}
+
+function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
+  if (agent.takes === 'script') return scriptProblems(input, outbound)
+  return agent.takes === 'messages' ? messageProblems(input) : []
+}
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+
+const queues = new WeakMap<Service, Set<string>>()
+
+/** Queues are never deleted, so a name that was seen stays good. */
+async function checkQueue(service: Service, name: string, path: string): Promise<void> {
+  const known = queues.get(service)
+  if (known?.has(name)) return
+  const fresh = new Set(await knownQueues(service.reads))
+  queues.set(service, fresh)
+  if (fresh.has(name)) return
+  throw new Refusal('unknown_queue', `there is no queue ${name}`, {
+    errors: [{ path: `${path}queue`, message: `is none of ${[...fresh].join(', ')}` }],
+  })
+}
+
+/** The key counts per caller and for as long as the run exists; bodies are compared by meaning. */
+function keyed(c: Context, request: RunRequest, body: unknown, suffix: string): RunRequest {
+  const key = c.req.header('idempotency-key')
+  if (key === undefined) return request
+  if (key === '' || key.length > 255)
+    throw invalid([{ path: 'Idempotency-Key', message: 'must have 1 to 255 characters' }])
+  return {
+    ...request,
+    idempotency_key: `${c.req.path}:${key}${suffix}`,
+    options: { ...request.options, request_hash: hashJson(withoutNulls(body)) },
+  }
+}
+
+/** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */
+function withoutNulls(body: unknown): unknown {
+  if (Array.isArray(body)) return body.map(withoutNulls)
+  return Object.fromEntries(Object.entries(body as object).filter(([, value]) => value !== null))
+}

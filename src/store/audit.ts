@@ -1,0 +1,40 @@
+import type { TransactionSql } from 'postgres'
+import type { Sql } from './database.ts'
+import type { AuditDraft } from './flush.ts'
+
+export interface AuditRow extends Omit<AuditDraft, 'audit_key'> {
+  id: number
+  at: string
+}
+
+/** The audit row of an action: in the action's transaction, or alone when it was refused. */
+export async function recordAudit(sql: Sql | TransactionSql, audit: AuditDraft): Promise<void> {
+  const { audit_key, actor, role, action, target, run_id, reason, outcome, code, request_id } =
+    audit
+  await sql`insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
+      audit_key)
+    values (runlane.now(), ${actor}, ${role}, ${action}, ${target}, ${run_id}, ${reason}, ${outcome}, ${code}, ${request_id},
+      ${audit_key}) on conflict (audit_key) do nothing`
+}
+
+/** Newest first; the cursor is the last id of the page before. */
+export async function listAudit(
+  sql: Sql,
+  filter: {
+    action?: string | undefined
+    actor?: string | undefined
+    since?: string | undefined
+    before?: number | undefined
+    limit: number
+  },
+): Promise<AuditRow[]> {
+  const { action, actor, since, before, limit } = filter
+  return sql<AuditRow[]>`
+    select id, at, actor, role, action, target, run_id, reason, outcome, code, request_id from runlane.audit_events
+    where true
+      ${action === undefined ? sql`` : sql`and action = ${action}`}
+      ${actor === undefined ? sql`` : sql`and actor = ${actor}`}
+      ${since === undefined ? sql`` : sql`and at >= ${since}::timestamptz`}
+      ${before === undefined ? sql`` : sql`and id < ${before}`}
+    order by id desc limit ${limit}`
+}
