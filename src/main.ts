@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { resolve as absolute } from 'node:path'
 import process from 'node:process'
 import { type ServerType, serve } from '@hono/node-server'
-import { declaredCard } from './agents/declared.ts'
+import { declaredOf } from './agents/declared.ts'
 import { AgentDirectory } from './agents/directory.ts'
 import { Outbound } from './agents/outbound.ts'
 import { SCRIPTED_CARD } from './agents/scripted.ts'
@@ -147,11 +147,11 @@ function composeAgents(config: Config, store: Promise<Store>, outbound: Outbound
     environment,
     findDeclared: async (name) => {
       const row = await findDeclared((await store).database.runtime, name)
-      return row && declaredCard(row.definition, outbound)
+      return row && declaredOf(row, outbound)
     },
     listDeclared: async () => {
       const rows = await listDeclared((await store).database.reads)
-      return rows.map((row) => declaredCard(row.definition, outbound))
+      return rows.map((row) => declaredOf(row, outbound))
     },
   })
   const executors = new LocalExecutors({

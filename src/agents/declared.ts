@@ -60,7 +60,7 @@ const tool = z.strictObject({
   url,
   headers: headers.optional(),
   effects: z.enum(['none', 'idempotent', 'unsafe']).default('unsafe'),
-  timeout: duration.optional(),
+  timeout: duration.default('60s'),
   needs_approval: z
     .literal(false, 'true is not supported by this version: nobody would be asked')
     .optional(),
@@ -124,8 +124,22 @@ export async function declaredProblems(
   return problems
 }
 
+/** @throws when this version cannot read it: a later one has written it */
 export const declaredCard = (definition: Json, outbound: Outbound): AgentCard =>
   cardOf(openDeclared(definition, outbound), 'declared', { from: 'declared', definition })
+
+/** A stored declaration, whoever stored it. */
+export function declaredOf(
+  { name, definition }: { name: string; definition: Json },
+  outbound: Outbound,
+): { card: AgentCard } | { name: string; problem: string } {
+  try {
+    return { card: declaredCard(definition, outbound) }
+  } catch (error) {
+    const message = error instanceof z.ZodError ? z.prettifyError(error) : messageOf(error)
+    return { name, problem: `this version cannot read its declaration: ${message}` }
+  }
+}
 
 /** The agent of a stored declaration. */
 export function openDeclared(definition: Json, outbound: Outbound): AgentDefinition {
@@ -144,7 +158,7 @@ function httpTool(declared: DeclaredAgent['tools'][number], outbound: Outbound):
     description,
     input_schema,
     effects,
-    ...(timeout === undefined ? {} : { timeout_ms: parseDuration(timeout) }),
+    timeout_ms: parseDuration(timeout),
     execute(input, { signal, idempotencyKey }) {
       check ??= compileSchema(input_schema)
       const unfit = check(input)

@@ -1,6 +1,19 @@
 import { Ajv, type AnySchema, type Options } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
+import { RE2JS } from 're2js'
 import type { JsonSchema } from './agent.ts'
+
+/**
+ * Patterns in linear time: with the engine of JavaScript `^(a+)+$` blocks its thread for minutes on thirty characters that
+ * a model chose. Look-around and back references do not exist here.
+ */
+const linear = Object.assign(
+  (pattern: string) => {
+    const compiled = RE2JS.compile(RE2JS.translateRegExp(pattern))
+    return { test: (text: string) => compiled.matcher(text).find() }
+  },
+  { code: 'linear' },
+)
 
 /** Lenient as models are told: an unknown keyword or format says nothing. */
 const OPTIONS: Options = {
@@ -9,7 +22,7 @@ const OPTIONS: Options = {
   validateFormats: false,
   // Both else nest the code of a schema as deep as it has properties: a thousand are too much for the stack.
   allErrors: true,
-  code: { optimize: false },
+  code: { optimize: false, regExp: linear },
 }
 
 /** What is wrong with a value, in words; undefined when it fits. */

@@ -1,6 +1,7 @@
 import { lookup, type LookupAddress, type LookupAllOptions } from 'node:dns'
 import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { Agent, fetch as undiciFetch, request } from 'undici'
+import { clip } from '../clip.ts'
 import { type Json, jsonProblems } from '../json.ts'
 
 /** Addresses that are inside somebody's network: refused unless allowed by name, address or CIDR. */
@@ -33,6 +34,8 @@ const PRIVATE_RANGES_V6 = [
 
 /** Bytes of an answer that are read at most. */
 const ANSWER_BYTES_MAX = 2_000_000
+/** Characters of an error's text that are passed on: the model can correct itself by them. */
+const SAID_LENGTH_MAX = 1_000
 const CONNECT_TIMEOUT_MS = 10_000
 
 /** Finds the addresses of a name, as `node:dns` does with `all: true`. */
@@ -102,9 +105,9 @@ export class Outbound {
       dispatcher: this.#agent,
     }).catch(throwPlain)
     if (response.statusCode > 299) {
-      // Reads what is left, to some length, so that the connection can be used again.
-      await response.body.dump().catch(() => {})
-      throw new Error(`${shown(url)} answered ${response.statusCode}`)
+      const said = await readLimited(response.body).catch(() => '')
+      const more = said.trim() === '' ? '' : `: ${clip(said.trim(), SAID_LENGTH_MAX)}`
+      throw new Error(`${shown(url)} answered ${response.statusCode}${more}`)
     }
     const text = await readLimited(response.body)
     if (text === '') return null

@@ -26,10 +26,11 @@ export function agentRoutes(app: Hono, service: Service): void {
   routes.on(contract.listAgents, async () => {
     const active = await countActive(reads)
     const cards = await agents.list()
-    const problems = agents.problems.map(({ file, message }) => ({
-      file: file.split(/[\\/]/).at(-1),
+    const modules = agents.problems.map(({ file, message }) => ({
+      file: file.split(/[\\/]/).at(-1) ?? file,
       message,
     }))
+    const problems = [...modules, ...(await agents.declaredProblems())]
     const rows = cards.map((card) => agentRow(card, active.get(card.name) ?? 0))
     return answer(200, { agents: rows, problems, next_cursor: null })
   })

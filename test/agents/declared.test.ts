@@ -164,8 +164,8 @@ describe('a tool answers', () => {
   })
 
   test.each([
-    ['404', '/missing', /answered 404$/],
-    ['500', '/broken', /answered 500$/],
+    ['404', '/missing', /answered 404: \{"error":"none"\}$/],
+    ['500', '/broken', /answered 500: <h1>oops<\/h1>$/],
     ['502 with more than it may', '/broken-and-large', /answered 502$/],
     ['304', '/not-modified', /answered 304$/],
     ['a redirect, which is not followed', '/moved', /answered 307$/],

@@ -25,6 +25,21 @@ const auditsOf = async (target: string) => [
     from runlane.audit_events where target = ${target} order by id`),
 ]
 
+test('a declaration of a later version is a problem of its own, and hurts no other agent', async () => {
+  await post('/agents', agent('later'))
+  await sql`update runlane.agents set definition = definition || '{"of_tomorrow": 1}' where name = 'later'`
+  const { status, body } = await get('/agents')
+
+  expect(status).toBe(200)
+  expect(body.problems).toEqual([{ name: 'later', message: expect.stringMatching(/of_tomorrow/) }])
+  expect(body.agents.map(({ name }: { name: string }) => name)).not.toContain('later')
+  expectProblem(await get('/agents/later'), { status: 404, code: 'not_found' })
+  const refused = await post('/runs', { agent: 'later', input: { message: 'hi' } })
+  expectProblem(refused, { status: 422, code: 'unknown_agent' })
+  expect(refused.body.detail).toMatch(/cannot read its declaration.*of_tomorrow/s)
+  expect((await remove('later')).status).toBe(204)
+})
+
 describe('GET /agents', () => {
   test('lists built-in and declared agents by name, each once', async () => {
     await post('/agents', agent('zebra'))

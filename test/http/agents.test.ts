@@ -81,7 +81,7 @@ describe('POST /agents', () => {
 
     const bare = await post('/agents', agent('bare', { tools: [tool()] }))
     expect(bare.body).toMatchObject({
-      tools: [{ effects: 'unsafe', timeout_ms: null }],
+      tools: [{ effects: 'unsafe', timeout_ms: 60_000 }],
       mcp: [],
       definition: { instructions: '', max_turns: 100 },
     })

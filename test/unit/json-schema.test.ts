@@ -79,7 +79,8 @@ describe('a schema', () => {
       { type: 'object', properties: { a: { minimum: 'x' } } },
       /schema\/properties\/a\/minimum must be number/,
     ],
-    ['a pattern that does not parse', { type: 'string', pattern: '(' }, /regular expression/],
+    ['a pattern that does not parse', { type: 'string', pattern: '(' }, /parsing regexp/],
+    ['a pattern that looks around', { type: 'string', pattern: '(?=a)' }, /parsing regexp/],
     ['a reference to nothing', { $ref: '#/$defs/none' }, /resolve reference/],
     ['a reference to the outside', { $ref: 'https://example.com/schema.json' }, /resolve ref/],
     ['a reference to the rules of schemas', { $ref: 'http://json-schema.org/schema' }, /resolve/],
@@ -103,6 +104,19 @@ describe('a schema', () => {
     expect(compileSchema(inner('string'))({ a: 1 })).toBe('a must be string')
     expect(compileSchema(inner('number'))({ a: 1 })).toBeUndefined()
     expect(() => compileSchema({ $ref: 'https://example.com/inner' })).toThrow(/resolve/)
+  })
+
+  test('with a pattern that could take for ever is checked in a moment', () => {
+    const check = compileSchema({ type: 'string', pattern: '^(a+)+$' })
+    expect(check('aaa')).toBeUndefined()
+    // In an engine that backtracks this takes longer than anybody waits.
+    expect(check(`${'a'.repeat(1_000)}!`)).toBe('it must match pattern "^(a+)+$"')
+  })
+
+  test('has patterns as JavaScript writes them', () => {
+    const check = compileSchema({ type: 'string', pattern: '^\\p{L}+ \\d{2,4}\\/\\w*$' })
+    expect(check('März 2026/x')).toBeUndefined()
+    expect(check('1 2026/x')).toBeDefined()
   })
 
   test('with a thousand properties is compiled without running out of stack', () => {

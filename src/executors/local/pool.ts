@@ -81,6 +81,7 @@ export class ThreadPool {
   #enqueue(begin: () => boolean, late: LateSession, port: SessionPort): void {
     const waiting: Waiting = { begin }
     this.#waiting.push(waiting)
+    port.send({ type: 'progress.reported', phase: 'waiting for an executor thread' })
     late.onTold = (what) => {
       this.#waiting = this.#waiting.filter((one) => one !== waiting)
       if (what === 'cancel') port.send({ type: 'session.exited' })

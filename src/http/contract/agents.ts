@@ -34,10 +34,12 @@ export const listAgents = endpoint({
   path: '/agents',
   tag: 'Agents',
   role: 'viewer',
-  does: 'the agents that runs can name; `problems`: modules that cannot be used, and why',
+  does: 'the agents that runs can name; `problems`: modules and declarations that cannot be used, and why',
   answers: {
     200: listOf('agents', agentSummary).extend({
-      problems: z.array(z.object({ file: text.optional(), message: text })),
+      problems: z.array(
+        z.object({ file: text, message: text }).or(z.object({ name: text, message: text })),
+      ),
     }),
   },
 })
@@ -70,7 +72,7 @@ export const deleteAgent = endpoint({
   path: '/agents/{name}',
   tag: 'Agents',
   role: 'admin',
-  does: 'forgets a declared agent; runs of it that are not over will fail with `unknown_agent`',
+  does: 'forgets a declared agent; runs of it that have not begun will fail with `unknown_agent`',
   answers: { 204: null },
   refuses: ['agent_exists'],
 })
