@@ -1,54 +1,62 @@
 import type { Context, Hono } from 'hono'
+import type { Caller } from '../runtime/commands.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun } from '../store/runs.ts'
+import type { Identity } from './access/identity.ts'
 import { panelOf, statusOf, wantsHtml } from './agent-status.ts'
 import { cancelRun, respond, resumeRun } from './contract/runs.ts'
-import type { Identity } from './access/identity.ts'
+import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import { toRun } from './run-view.ts'
 import type { Service } from './service.ts'
 import { waitForRun } from './wait.ts'
 
+interface Asked {
+  c: Context
+  identity: Identity
+  caller: Caller
+  query: { wait?: number | undefined }
+  body: object
+}
+
 /** Requests to a run: each is a durable, audited command, answered with 202 once it is written. */
 export function commandRoutes(app: Hono, service: Service): void {
   const { commands } = service.node
+
+  /** Gives the command, unless this caller has given it before under the same key. */
+  const once = async (
+    { c, identity, caller, query: { wait }, body }: Asked,
+    give: (keyed: Caller) => Promise<CommandRow>,
+  ) => {
+    const keyed = { ...caller, key: commandKey(c, body) }
+    const earlier = await commands.earlier(keyed)
+    const command = earlier ?? (await give(keyed))
+    if (wait !== undefined)
+      await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
+    const run = await findRun(service.reads, command.run_id)
+    const { command_id, kind, status, outcome } =
+      (await findCommand(service.reads, command.command_id)) ?? command
+    const shown = { command_id, kind, status, outcome }
+    const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
+    return answer(202, { command: shown, run: run ? toRun(run) : null }, headers)
+  }
+
   new Routes(app, service)
-    .on(cancelRun, async (asked) => {
-      const { params, caller, body } = asked
-      return commanded(service, asked, await commands.cancel(params.run_id, caller, body))
-    })
-    .on(respond, async (asked) => {
-      const { params, caller, body } = asked
-      return commanded(service, asked, await commands.respond(params.run_id, caller, body))
-    })
+    .on(cancelRun, (asked) =>
+      once(asked, (caller) => commands.cancel(asked.params.run_id, caller, asked.body)),
+    )
+    .on(respond, (asked) =>
+      once(asked, (caller) => commands.respond(asked.params.run_id, caller, asked.body)),
+    )
     .on(resumeRun, async (asked) => {
-      const { params, caller, body } = asked
-      const resolutions = body.resolutions as never
-      const { reason } = body
-      const command = await commands.resume(params.run_id, caller, { reason, resolutions })
-      const answered = await commanded(service, asked, command)
+      const { reason } = asked.body
+      const resolutions = asked.body.resolutions as never
+      const answered = await once(asked, (caller) =>
+        commands.resume(asked.params.run_id, caller, { reason, resolutions }),
+      )
       if (!wantsHtml(asked.c)) return answered
       const run = await existing(service, asked.c)
       return asked.c.html(panelOf(await statusOf(service, run)), 202)
     })
-}
-
-async function commanded(
-  service: Service,
-  asked: { c: Context; identity: Identity; query: { wait?: number | undefined } },
-  command: CommandRow,
-) {
-  const {
-    c,
-    identity,
-    query: { wait },
-  } = asked
-  if (wait !== undefined)
-    await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
-  const run = await findRun(service.reads, command.run_id)
-  const { command_id, kind, status, outcome } =
-    (await findCommand(service.reads, command.command_id)) ?? command
-  const shown = { command_id, kind, status, outcome }
-  return answer(202, { command: shown, run: run ? toRun(run) : null })
 }

@@ -1,10 +1,10 @@
 import type { Context, Hono } from 'hono'
 import { Refusal } from '../errors.ts'
-import { isTerminal } from '../store/rows.ts'
 import { findAgentRun, findRun, type RunView } from '../store/runs.ts'
 import { demandOwn } from './access/identity.ts'
 import { panelOf, statusOf, wantsHtml } from './agent-status.ts'
 import { cancelAgentRun, getAgentStatus } from './contract/conversations.ts'
+import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -17,11 +17,12 @@ export function conversationRoutes(app: Hono, service: Service): void {
       return wantsHtml(c) ? c.html(panelOf(status)) : answer(200, status)
     })
     .on(cancelAgentRun, async ({ c, params: { id }, identity, caller, body }) => {
-      const run = await runOf(service, id)
+      const keyed = { ...caller, key: commandKey(c, body) }
+      const earlier = await node.commands.earlier(keyed)
+      const run = earlier ? await findRun(reads, earlier.run_id) : await runOf(service, id)
+      if (!run) throw new Refusal('not_found', 'the run is gone')
       demandOwn(identity, run)
-      if (isTerminal(run.status))
-        throw new Refusal('not_cancellable', `the run is ${run.status}`, { run_id: run.run_id })
-      await node.commands.cancel(run.run_id, caller, body)
+      if (!earlier) await node.commands.cancel(run.run_id, keyed, body)
       const status = await statusOf(service, (await findRun(reads, run.run_id)) ?? run)
       return wantsHtml(c) ? panelAnswer(c, status) : answer(202, status)
     })

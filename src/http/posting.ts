@@ -12,6 +12,7 @@ import { callerOf } from './access/identity.ts'
 import { invalid } from './body.ts'
 import type { RunBody } from './contract/run-body.ts'
 import { postRun, postRuns } from './contract/runs.ts'
+import { requestKey, withoutNulls } from './idempotency.ts'
 import { laneKeyOf } from './lane-key.ts'
 import { answer, Routes } from './routes.ts'
 import { toRun, toSummary } from './run-view.ts'
@@ -128,21 +129,12 @@ async function checkQueue(service: Service, name: string, path: string): Promise
   })
 }
 
-/** The key counts per caller and for as long as the run exists; bodies are compared by meaning. */
 function keyed(c: Context, request: RunRequest, body: unknown, suffix: string): RunRequest {
-  const key = c.req.header('idempotency-key')
+  const key = requestKey(c)
   if (key === undefined) return request
-  if (key === '' || key.length > 255)
-    throw invalid([{ path: 'Idempotency-Key', message: 'must have 1 to 255 characters' }])
   return {
     ...request,
-    idempotency_key: `${c.req.path}:${key}${suffix}`,
+    idempotency_key: `${key}${suffix}`,
     options: { ...request.options, request_hash: hashJson(withoutNulls(body)) },
   }
-}
-
-/** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */
-function withoutNulls(body: unknown): unknown {
-  if (Array.isArray(body)) return body.map(withoutNulls)
-  return Object.fromEntries(Object.entries(body as object).filter(([, value]) => value !== null))
 }

@@ -9,12 +9,15 @@ import type { Committer } from './committer.ts'
 import { transitionOf } from './decide.ts'
 import type { Mailroom } from './mailroom.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+import { checkedResolution } from './resolutions.ts'
 import { resumeBlocker, unknownCalls } from './resume.ts'
 
 export interface Caller {
   name: string
   role: string
   requestId: string | null
+  /** Under which the same request counts once, and what the request was. */
+  key?: { text: string; hash: string } | undefined
 }
 
 export interface CommandsOptions {
@@ -25,6 +28,7 @@ export interface CommandsOptions {
   loadCalls(runId: string): Promise<CallRow[]>
   loadWaitpoints(runId: string): Promise<WaitpointRow[]>
   findCommand: (commandId: string) => Promise<CommandRow | undefined>
+  findKeyedCommand: (requestedBy: string, key: string) => Promise<CommandRow | undefined>
 }
 
 /** How long a caller waits for a written command to be brought to its run. */
@@ -44,6 +48,18 @@ export class Commands {
 
   constructor(options: CommandsOptions) {
     this.#options = options
+  }
+
+  /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict */
+  async earlier({ name, key }: Caller): Promise<CommandRow | undefined> {
+    if (!key) return undefined
+    const known = await this.#options.findKeyedCommand(name, key.text)
+    if (!known || known.payload['request_hash'] === key.hash) return known
+    throw new Refusal(
+      'idempotency_conflict',
+      'this Idempotency-Key came with another request before',
+      { run_id: known.run_id },
+    )
   }
 
   /** @throws Refusal not_found, not_cancellable */
@@ -208,7 +224,12 @@ export class Commands {
       command_id,
       run_id: run.run_id,
       kind: command.kind,
-      payload: { ...command.payload, role: caller.role, request_id: caller.requestId },
+      payload: {
+        ...command.payload,
+        role: caller.role,
+        request_id: caller.requestId,
+        ...(caller.key ? { idempotency_key: caller.key.text, request_hash: caller.key.hash } : {}),
+      },
       requested_by: caller.name,
       reason: command.reason ?? null,
     })
@@ -217,7 +238,8 @@ export class Commands {
       mailroom.deliver(run.run_id),
       delay(DELIVERY_MS, undefined, { ref: false }),
     ])
-    const written = await findCommand(command_id)
+    // The same request may have come twice at the same time: one of them was written.
+    const written = (await this.earlier(caller)) ?? (await findCommand(command_id))
     return (
       written ?? {
         payload: command.payload,
@@ -268,31 +290,3 @@ const nameOf = ({ tool_call_id, position, tool }: CallRow): UnknownCall => ({
   position,
   tool,
 })
-
-function checkedResolution(answer: Json, kind: string): Resolution {
-  const problem = resolutionProblem(answer, kind)
-  if (problem === undefined) return answer as unknown as Resolution
-  throw new Refusal(
-    'validation_error',
-    `the answer does not fit: ${problem.path} ${problem.message}`,
-    { errors: [problem] },
-  )
-}
-
-function resolutionProblem(
-  answer: Json,
-  kind: string,
-): { path: string; message: string } | undefined {
-  if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {
-    return { path: 'answer', message: 'must be an object with "outcome"' }
-  }
-  const outcomes = kind === 'crash_loop' ? ['retry'] : ['succeeded', 'failed', 'retry']
-  if (typeof answer['outcome'] !== 'string' || !outcomes.includes(answer['outcome'])) {
-    return {
-      path: 'answer.outcome',
-      message: `must be ${outcomes.map((one) => `"${one}"`).join(', ')}`,
-    }
-  }
-  const strange = Object.keys(answer).find((field) => field !== 'outcome' && field !== 'result')
-  return strange === undefined ? undefined : { path: `answer.${strange}`, message: 'is unknown' }
-}

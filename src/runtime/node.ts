@@ -9,7 +9,14 @@ import { type Database, isConnectionError, isTransientError } from '../store/dat
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { recordMachine, setNodeStatus } from '../store/nodes.ts'
-import { findCommand, inboxOf, listWaitpoints, loadCalls, loadHosted } from '../store/runs.ts'
+import {
+  findCommand,
+  findKeyedCommand,
+  inboxOf,
+  listWaitpoints,
+  loadCalls,
+  loadHosted,
+} from '../store/runs.ts'
 import { machineHash } from './codec.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
@@ -137,6 +144,7 @@ export class RunlaneNode {
       loadCalls: (runId) => loadCalls(reads, runId),
       loadWaitpoints: (runId) => listWaitpoints(reads, runId),
       findCommand: (commandId) => findCommand(reads, commandId),
+      findKeyedCommand: (name, key) => findKeyedCommand(reads, name, key),
     })
     this.feed = new Feed({
       readEvents: (scope, afterId, limit) => readEvents(reads, scope, afterId, limit),

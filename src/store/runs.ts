@@ -163,6 +163,18 @@ export async function findCommand(sql: Sql, commandId: string): Promise<CommandR
   return row
 }
 
+/** What this caller has asked for under this key. */
+export async function findKeyedCommand(
+  sql: Sql,
+  requestedBy: string,
+  key: string,
+): Promise<CommandRow | undefined> {
+  const [row] = await sql<CommandRow[]>`
+    select command_id, run_id, kind, payload, status, outcome from runlane.run_commands
+    where requested_by = ${requestedBy} and payload ? 'idempotency_key' and payload ->> 'idempotency_key' = ${key}`
+  return row
+}
+
 /** Inbox rows of runs that this node owns or that nobody owns, oldest first. */
 export async function pendingInbox(
   sql: Sql,

@@ -288,6 +288,8 @@ CREATE INDEX agent_runs_stuck ON runlane.agent_runs USING btree (run_id) WHERE (
 
 CREATE UNIQUE INDEX api_tokens_name ON runlane.api_tokens USING btree (name) WHERE ((revoked_at IS NULL) AND (name <> 'admin'::text));
 
+CREATE UNIQUE INDEX run_commands_of_key ON runlane.run_commands USING btree (requested_by, ((payload ->> 'idempotency_key'::text))) WHERE (payload ? 'idempotency_key'::text);
+
 CREATE INDEX run_commands_of_run ON runlane.run_commands USING btree (run_id);
 
 CREATE INDEX waitpoints_of_run ON runlane.waitpoints USING btree (run_id);

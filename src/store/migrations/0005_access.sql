@@ -1,5 +1,5 @@
--- What: sessions of browsers; names of API tokens that are told apart.
--- Locks: one new table, one index on a small table. Safe online: yes.
+-- What: sessions of browsers; names of API tokens that are told apart; commands under an Idempotency-Key.
+-- Locks: one new table, one index on a small table, one empty partial index on commands. Safe online: yes.
 
 create table runlane.sessions (
   hash text primary key,
@@ -13,3 +13,7 @@ create table runlane.sessions (
 
 -- Audit rows and created_by name a token: two that are in use must not share a name. Each data directory has an `admin`.
 create unique index api_tokens_name on runlane.api_tokens (name) where revoked_at is null and name <> 'admin';
+
+-- A command given twice under one key is one command, whichever nodes the two requests came to.
+create unique index run_commands_of_key on runlane.run_commands (requested_by, (payload ->> 'idempotency_key'))
+  where payload ? 'idempotency_key';
