@@ -17,7 +17,8 @@ import { createApp } from './http/app.ts'
 import { Access } from './http/access/access.ts'
 import { ConnectionLimit } from './http/access/limits.ts'
 import { ownAdminToken } from './http/access/tokens.ts'
-import { jsonLogger, type Logger } from './runtime/log.ts'
+import { createLogger } from './log.ts'
+import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
 import { findDeclared, listDeclared } from './store/agents.ts'
 import {
@@ -42,7 +43,7 @@ const CONNECTIONS_MAX = 2_000
 const STOP_MS = 9_600
 
 async function start(config: Config): Promise<void> {
-  const log = jsonLogger((line) => process.stderr.write(`${line}\n`))
+  const log = createLogger(config.nodeId)
   const outbound = new Outbound(config.webhookAllow)
   const store = openStore(config)
   const { agents, executors, load } = composeAgents(config, store, outbound, log)
@@ -59,6 +60,7 @@ async function start(config: Config): Promise<void> {
     recovery: config.recovery,
     maxCrashes: config.maxCrashes,
     cancelTimeoutMs: config.cancelTimeoutMs,
+    retentionMs: config.retentionMs,
     watchdogIntervalMs: config.watchdogIntervalMs,
     watchdogExecutorMs: config.watchdogExecutorMs,
     clock: systemClock,

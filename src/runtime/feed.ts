@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isConnectionError } from '../store/database.ts'
-import type { EventScope } from '../store/events.ts'
+import type { EventScope, LogBounds } from '../store/events.ts'
 import { type RunEventRow, visibilityLevel } from '../store/rows.ts'
 import type { Logger } from './log.ts'
 
 export interface FeedOptions {
   readEvents(scope: EventScope, afterId: number, limit: number): Promise<RunEventRow[]>
-  logBounds(): Promise<{ first: number; last: number }>
+  logBounds(): Promise<LogBounds>
   log: Logger
 }
 
@@ -80,7 +80,7 @@ export class Feed {
     const ended = AbortSignal.any([signal, this.#stopping.signal])
     try {
       await this.#ensureTailing()
-      if (afterId > this.#tail && afterId > (await this.#options.logBounds()).last) {
+      if (await this.#isLost(scope, afterId)) {
         yield 'reset'
         return
       }
@@ -129,6 +129,14 @@ export class Feed {
     this.#stopping.abort()
     this.#wakeTailer()
     await this.#loop
+  }
+
+  /** The cursor is ahead of the log, or behind what was deleted from it (a run is deleted whole, or not at all). */
+  async #isLost({ run_id }: EventScope, afterId: number): Promise<boolean> {
+    if (afterId === 0) return false
+    const { last, purged } = await this.#options.logBounds()
+    if (afterId > this.#tail && afterId > last) return true
+    return run_id === undefined && afterId < purged
   }
 
   async *#replay(scope: EventScope, afterId: number, ended: AbortSignal) {

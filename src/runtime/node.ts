@@ -1,14 +1,15 @@
 import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
-import { RUN_MACHINE_VERSION, runMachine, type RunMachine } from '../../machines/run.ts'
+import { runMachine, type RunMachine } from '../../machines/run.ts'
 import type { NodeFacts } from '../executors/local/compose.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { Clock } from '../clock.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
-import { type Database, isConnectionError, isTransientError } from '../store/database.ts'
+import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
-import { recordMachine, setNodeStatus } from '../store/nodes.ts'
+import { setNodeStatus } from '../store/nodes.ts'
+import { deleteExpired } from '../store/retention.ts'
 import {
   findCommand,
   findKeyedCommand,
@@ -17,7 +18,7 @@ import {
   loadCalls,
   loadHosted,
 } from '../store/runs.ts'
-import { machineHash } from './codec.ts'
+import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
 import { Creator } from './create.ts'
@@ -29,6 +30,8 @@ import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
+import { Retention } from './retention.ts'
+import { retried } from './retried.ts'
 import { Watchdog } from './watchdog.ts'
 import { within } from '../within.ts'
 
@@ -44,6 +47,8 @@ export interface NodeOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
+  /** Runs that ended so long ago are deleted; null: never. */
+  retentionMs: number | null
   /** How often the watchdog looks, and how long an executor may be silent. */
   watchdogIntervalMs: number
   watchdogExecutorMs: number
@@ -75,6 +80,7 @@ export class RunlaneNode {
   #lookout: Lookout
   #rounds: Rounds
   #watchdog: Watchdog
+  #retention: Retention | null
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
 
@@ -160,6 +166,14 @@ export class RunlaneNode {
       monotonicMs: clock.monotonicMs,
     })
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
+    const { retentionMs } = options
+    this.#retention =
+      retentionMs === null
+        ? null
+        : new Retention({
+            deleteExpired: (limit) => deleteExpired(database.runtime, retentionMs, limit),
+            log,
+          })
     this.#watchdog = new Watchdog({
       runs: () => this.#host.watched(),
       intervalMs: options.watchdogIntervalMs,
@@ -179,9 +193,9 @@ export class RunlaneNode {
 
   /** Registers and begins to serve. @throws when the stored snapshots are of a chart that this code cannot read. */
   async start(): Promise<void> {
-    const { database, alone } = this.#options
+    const { database, alone, log } = this.#options
     this.#actor.start()
-    await this.#checkMachine()
+    await checkMachine(database.reads, this.machine, log)
     await this.lease.start()
     this.#actor.send({ type: 'node.registered' })
     if (alone) this.#adoptMore()
@@ -192,6 +206,7 @@ export class RunlaneNode {
     }
     this.#rounds.start()
     this.#watchdog.start()
+    this.#retention?.start()
     this.committer.claim()
   }
 
@@ -203,7 +218,7 @@ export class RunlaneNode {
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
     this.#watchdog.stop()
-    const passEnded = this.#rounds.stop()
+    const passEnded = Promise.all([this.#rounds.stop(), this.#retention?.stop()])
     // A flush under way may have claimed runs: they are known, and drained, when it is answered.
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
     await this.#host.drain(DRAIN_MS)
@@ -220,29 +235,6 @@ export class RunlaneNode {
       await notifyNodes(database.runtime, this.lease.epoch).catch(() => {})
     await this.#unlisten?.().catch(() => {})
     this.#actor.send({ type: 'drain.finished' })
-  }
-
-  async #checkMachine(): Promise<void> {
-    const hash = machineHash(this.machine)
-    const { storedHash, unreadable } = await recordMachine(this.#options.database.reads, {
-      machine: 'run',
-      version: RUN_MACHINE_VERSION,
-      hash,
-    })
-    if (unreadable.length > 0) {
-      const runs = unreadable
-        .map((one) => `${one.runs} of version ${one.version} (such as ${one.run_id})`)
-        .join(', ')
-      throw new Error(
-        `unfinished runs were stored by another chart than version ${RUN_MACHINE_VERSION}: ${runs}`,
-      )
-    }
-    if (storedHash !== hash) {
-      this.#options.log.warn(
-        { stored: storedHash, mine: hash },
-        'the run chart differs from the one stored under its version',
-      )
-    }
   }
 
   #claimWanted(releases: number): { epoch: number; limit: number } | null {
@@ -288,17 +280,5 @@ export class RunlaneNode {
     this.#options.log.warn({ epoch }, 'the lease was lost; registered again under a new epoch')
     this.#host.dropAll()
     this.committer.claim()
-  }
-}
-
-/** Reads that an effect needs are tried until the database answers: the run waits meanwhile. */
-async function retried<T>(read: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await read()
-    } catch (error) {
-      if (!isConnectionError(error) && !isTransientError(error)) throw error
-      await new Promise((resolve) => setTimeout(resolve, 200))
-    }
   }
 }

@@ -63,12 +63,19 @@ export async function cursorOfSequence(sql: Sql, runId: string, sequence: number
   return row?.id ?? 0
 }
 
-/** Highest and lowest event id there is; 0 while the log is empty. */
-export async function logBounds(sql: Sql): Promise<{ first: number; last: number }> {
-  const [row] = await sql<{ first: number | null; last: number | null }[]>`
-    select (select id from runlane.agent_events order by id limit 1) as first,
-      (select id from runlane.agent_events order by id desc limit 1) as last`
-  return { first: row?.first ?? 0, last: row?.last ?? 0 }
+export interface LogBounds {
+  /** The highest event id that there is, or was; 0 while nothing has happened. */
+  last: number
+  /** The highest one that retention has deleted: a cursor before it may have missed something. */
+  purged: number
+}
+
+export async function logBounds(sql: Sql): Promise<LogBounds> {
+  const [row] = await sql<{ last: number | null; purged: number }[]>`
+    select (select id from runlane.agent_events order by id desc limit 1) as last,
+      (select event_id from runlane.purged) as purged`
+  const purged = row?.purged ?? 0
+  return { last: Math.max(row?.last ?? 0, purged), purged }
 }
 
 export interface CheckpointRow {

@@ -140,6 +140,11 @@ create table runlane.nodes (
   lease_until timestamp with time zone not null
 ) with (fillfactor=50);
 
+create table runlane.purged (
+  single boolean not null default true,
+  event_id bigint not null
+);
+
 create table runlane.queues (
   name text not null,
   concurrency integer,
@@ -239,6 +244,10 @@ alter table runlane.machines add constraint machines_pkey PRIMARY KEY (machine, 
 alter table runlane.nodes add constraint nodes_pkey PRIMARY KEY (epoch);
 
 alter table runlane.nodes add constraint nodes_status_known CHECK ((status = ANY (ARRAY['serving'::text, 'draining'::text, 'stopped'::text, 'dead'::text])));
+
+alter table runlane.purged add constraint purged_pkey PRIMARY KEY (single);
+
+alter table runlane.purged add constraint purged_single_check CHECK (single);
 
 alter table runlane.queues add constraint queues_concurrency_positive CHECK ((concurrency > 0));
 

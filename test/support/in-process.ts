@@ -171,6 +171,7 @@ class LocalReplica implements Replica {
       recovery,
       maxCrashes,
       cancelTimeoutMs,
+      retentionMs: null,
       watchdogIntervalMs: 50,
       watchdogExecutorMs,
       clock,
