@@ -34,7 +34,6 @@ export type RefusalCode =
   | 'record_refused'
   | 'database_unavailable'
   | 'draining'
-  | 'too_many_streams'
 
 export class Refusal extends Error {
   readonly code: RefusalCode

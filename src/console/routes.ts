@@ -7,7 +7,7 @@ const STATIC = fileURLToPath(new URL('./static/', import.meta.url))
 /** The browser gets @xstate/store as it is published: plain modules that import only one another. */
 const STORE = dirname(fileURLToPath(import.meta.resolve('@xstate/store')))
 
-/** The static files of the console: they hold nothing, the page asks for a token before it reads anything. */
+/** The static files of the console: they hold nothing, the page asks for a session before it reads anything. */
 export function consoleRoutes(): Hono {
   const app = new Hono()
   const send = (path: string, file: string, type: string): void => {
@@ -19,7 +19,8 @@ export function consoleRoutes(): Hono {
     )
   }
   send('/', join(STATIC, 'page.html'), 'text/html')
-  send('/console/console.js', join(STATIC, 'console.js'), 'text/javascript')
+  for (const script of ['console.js', 'requests.js', 'session.js'])
+    send(`/console/${script}`, join(STATIC, script), 'text/javascript')
   send('/console/console.css', join(STATIC, 'console.css'), 'text/css')
   app.get('/console/store/:file{[A-Za-z0-9-]+\\.js}', async (c) => {
     const text = await readFile(join(STORE, c.req.param('file')), 'utf8').catch(() => null)

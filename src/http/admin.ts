@@ -39,10 +39,7 @@ export function adminRoutes(app: Hono, service: Service): void {
 
   routes.on(contract.revokeToken, async ({ params: { id }, caller }) => {
     const revoked = await revokeToken(reads, id, applied(caller, 'token.revoke', id))
-    if (!revoked) {
-      await recordAudit(reads, refused(caller, 'token.revoke', id, 'not_found'))
-      throw new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`)
-    }
+    if (!revoked) throw new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`)
     access.forget()
     return { status: 204 as const }
   })

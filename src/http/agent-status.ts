@@ -1,9 +1,13 @@
 import type { Context } from 'hono'
 import { html } from 'hono/html'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Json } from '../json.ts'
+import { Refusal } from '../errors.ts'
 import { resumeBlocker } from '../runtime/resume.ts'
 import { isTerminal } from '../store/rows.ts'
-import { findJournal, type RunView } from '../store/runs.ts'
+import { findJournal, findRun, type RunView } from '../store/runs.ts'
+import { type Identity, reaches } from './access/identity.ts'
+import { STATUS } from './problem.ts'
 import type { Service } from './service.ts'
 
 const LABELS: Record<string, string> = {
@@ -18,7 +22,7 @@ export async function statusOf({ reads }: Service, run: RunView) {
   const resume_available = ended && resumeBlocker(run) === null
   const label = LABELS[run.status]
   const content =
-    label === undefined ? {} : ((await findJournal(reads, run.conversation_id))?.content ?? {})
+    label === undefined ? {} : ((await findJournal(reads, journalOf(run)))?.content ?? {})
   const line = (field: string): string | null => lineOf(content[field])
   return {
     conversation_id: run.conversation_id,
@@ -51,7 +55,11 @@ export async function statusOf({ reads }: Service, run: RunView) {
   }
 }
 
-export type Status = Awaited<ReturnType<typeof statusOf>>
+type Status = Awaited<ReturnType<typeof statusOf>>
+
+/** A child run writes its own journal, not that of the conversation. */
+const journalOf = ({ parent_run_id, run_id, conversation_id }: RunView): string =>
+  parent_run_id === null ? conversation_id : run_id
 
 /** A journal field as text: agents may keep lists there. */
 function lineOf(value: Json | undefined): string | null {
@@ -64,32 +72,90 @@ function lineOf(value: Json | undefined): string | null {
 export const wantsHtml = (c: Context): boolean =>
   c.req.header('hx-request') === 'true' || /^\s*text\/html/.test(c.req.header('accept') ?? '')
 
-/** The panel: polls itself while the run goes on; agents' text is text, never markup. */
-export function panelOf(status: Status) {
-  const { conversation_id, run_id, detail, phase, saying, stuck_reason, can_cancel, handoff } =
-    status
+const owns = ({ role, name }: Identity, { created_by }: RunView): boolean =>
+  role !== 'service' || created_by === name
+
+interface Seen {
+  c: Context
+  identity: Identity
+  run: RunView
+}
+
+/** The run's panel, as this caller may use it. */
+export async function panelAnswer(
+  service: Service,
+  { c, identity, run }: Seen,
+  status: ContentfulStatusCode = 200,
+  problem: string | null = null,
+): Promise<Response> {
+  const mayAct = reaches(identity.role, 'service') && owns(identity, run)
+  return c.html(panelOf(await statusOf(service, run), mayAct, problem), status)
+}
+
+/** Does what a button of the panel stands for; the panel is the answer to a refusal as well, and says why. */
+export async function panelAfter(
+  service: Service,
+  seen: Seen,
+  act: () => Promise<unknown>,
+): Promise<Response> {
+  let status: 202 | 409 = 202
+  let problem: string | null = null
+  try {
+    await act()
+  } catch (error) {
+    if (!(error instanceof Refusal) || STATUS[error.code] !== 409) throw error
+    status = 409
+    problem = error.message
+  }
+  const run = (await findRun(service.reads, seen.run.run_id)) ?? seen.run
+  return panelAnswer(service, { ...seen, run }, status, problem)
+}
+
+/**
+ * The panel: polls itself while the run goes on; agents' text is text, never markup.
+ *
+ * htmx 1 and 2 inherit a target from the page around the panel, and every htmx keeps the focus over a swap only on an
+ * element with an id: hence the target of its own and the ids of the buttons. htmx 4.0 reads `every 1.5s` as every
+ * millisecond (the dot makes a path of it); whole numbers are read alike by all.
+ */
+function panelOf(status: Status, mayAct: boolean, problem: string | null) {
+  const { conversation_id, run_id, agent, detail, phase, saying, stuck_reason, handoff } = status
   const base = `/conversations/${encodeURIComponent(conversation_id)}`
   const poll = isTerminal(status.status)
     ? ''
-    : html`hx-get="${base}/agent-status" hx-trigger="every 1.5s" hx-swap="outerHTML"`
-  const button = (path: string, text: string) =>
+    : html`hx-get="${base}/agent-status" hx-trigger="every 1500ms" hx-target="this"
+      hx-swap="outerHTML"`
+  const button = (name: string, path: string, text: string) =>
     html`<button
       type="button"
+      id="${name}-${run_id}"
       hx-post="${path}"
       hx-target="closest .agent-status"
       hx-swap="outerHTML"
     >
       ${text}
     </button>`
-  return html`<section class="agent-status" data-status="${status.status}" ${poll}>
+  const doing = [phase, saying].filter(Boolean).join(': ')
+  return html`<section
+    class="agent-status"
+    aria-label="Status of ${agent}"
+    data-run="${run_id}"
+    data-status="${status.status}"
+    ${poll}
+  >
     <p role="status">
-      <strong>${handoff?.label ?? status.status}</strong> ${detail ?? ''}
-      ${stuck_reason === null ? '' : html`<em>stuck: ${stuck_reason}</em>`}
+      <strong>${handoff?.label ?? status.status.replaceAll('_', ' ')}</strong> ${textOf(detail)}
+      ${stuck_reason === null ? '' : html`<em>stuck: ${textOf(stuck_reason)}</em>`}
     </p>
-    ${phase === null && saying === null ? '' : html`<p>${[phase, saying].filter(Boolean).join(': ')}</p>`}
+    ${problem === null ? '' : html`<p role="alert">${textOf(problem)}</p>`}
+    ${doing === '' ? '' : html`<p class="agent-doing">${textOf(doing)}</p>`}
     ${handoff === null ? '' : handoffOf(handoff)}
-    ${can_cancel ? button(`${base}/agent-runs/cancel`, 'Cancel') : ''}
-    ${status.resume_available ? button(`/agent-runs/${run_id}/resume`, 'Resume from last checkpoint') : ''}
+    ${mayAct && status.can_cancel ? button('cancel', `${base}/agent-runs/cancel`, 'Cancel') : ''}
+    ${
+      mayAct && status.resume_available
+        ? button('resume', `/agent-runs/${run_id}/resume`, 'Resume from last checkpoint')
+        : ''
+    }
   </section>`
 }
 
@@ -99,8 +165,12 @@ function handoffOf({
   handoff_next_action,
 }: NonNullable<Status['handoff']>) {
   const known = Object.entries(last_known_state).filter(([, text]) => text !== null)
-  return html`${error_message === null ? '' : html`<p>${error_message}</p>`}
-  ${handoff_next_action === null ? '' : html`<p><strong>Next: ${handoff_next_action}</strong></p>`}
+  return html`${error_message === null ? '' : html`<p class="agent-error">${textOf(error_message)}</p>`}
+  ${
+    handoff_next_action === null
+      ? ''
+      : html`<p><strong>Next: ${textOf(handoff_next_action)}</strong></p>`
+  }
   ${
     known.length === 0
       ? ''
@@ -110,9 +180,29 @@ function handoffOf({
             ${known.map(
               ([name, text]) =>
                 html`<dt>${name.replaceAll('_', ' ')}</dt>
-                  <dd>${text}</dd>`,
+                  <dd>${textOf(text)}</dd>`,
             )}
           </dl>
         </details>`
   }`
+}
+
+/** Longest stretch without a space that no line has to hold whole, in characters. */
+const UNBROKEN = /\S{40}[\p{M}\u200D]*(?=\S)|\n/gu
+
+/**
+ * What an agent wrote, set apart: its direction and its overrides of it end where it ends (`bdi`), its lines are lines,
+ * and a line without spaces may break, however the page around it is styled.
+ */
+function textOf(text: string | null) {
+  if (text === null || text === '') return ''
+  const parts: (string | ReturnType<typeof html>)[] = []
+  let from = 0
+  for (const { 0: found, index } of text.matchAll(UNBROKEN)) {
+    const to = found === '\n' ? index : index + found.length
+    parts.push(text.slice(from, to), found === '\n' ? html`<br />` : html`<wbr />`)
+    from = index + found.length
+  }
+  parts.push(text.slice(from))
+  return html`<bdi>${parts}</bdi>`
 }

@@ -63,6 +63,12 @@ export function createApp(service: Service): Hono {
       },
     )
   })
+  // htmx 4 swaps in answers of any status: a problem document would take the place of a panel, and end its polling.
+  app.use(async (c, next) => {
+    await next()
+    const isProblem = c.res.headers.get('content-type')?.startsWith('application/problem+json')
+    if (isProblem && c.req.header('hx-request') === 'true') c.header('hx-reswap', 'none')
+  })
   // Postgres holds no NUL, so nothing is there under such a name; asked for it, the database would fail.
   app.use(async (c, next) => {
     if (/%00|\0/.test(c.req.path))

@@ -3,7 +3,7 @@ import type { Caller } from '../runtime/commands.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
-import { panelOf, statusOf, wantsHtml } from './agent-status.ts'
+import { panelAfter, wantsHtml } from './agent-status.ts'
 import { cancelRun, respond, resumeRun } from './contract/runs.ts'
 import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
@@ -52,11 +52,12 @@ export function commandRoutes(app: Hono, service: Service): void {
     .on(resumeRun, async (asked) => {
       const { reason } = asked.body
       const resolutions = asked.body.resolutions as never
-      const answered = await once(asked, (caller) =>
-        commands.resume(asked.params.run_id, caller, { reason, resolutions }),
-      )
-      if (!wantsHtml(asked.c)) return answered
-      const run = await existing(service, asked.c)
-      return asked.c.html(panelOf(await statusOf(service, run)), 202)
+      const act = () =>
+        once(asked, (caller) =>
+          commands.resume(asked.params.run_id, caller, { reason, resolutions }),
+        )
+      const { c, identity } = asked
+      if (!wantsHtml(c)) return act()
+      return panelAfter(service, { c, identity, run: await existing(service, c) }, act)
     })
 }

@@ -1,8 +1,8 @@
-import type { Context, Hono } from 'hono'
+import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { findAgentRun, findRun, type RunView } from '../store/runs.ts'
 import { demandOwn } from './access/identity.ts'
-import { panelOf, statusOf, wantsHtml } from './agent-status.ts'
+import { panelAfter, panelAnswer, statusOf, wantsHtml } from './agent-status.ts'
 import { cancelAgentRun, getAgentStatus } from './contract/conversations.ts'
 import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
@@ -12,9 +12,10 @@ import type { Service } from './service.ts'
 export function conversationRoutes(app: Hono, service: Service): void {
   const { reads, node } = service
   new Routes(app, service)
-    .on(getAgentStatus, async ({ c, params: { id } }) => {
-      const status = await statusOf(service, await runOf(service, id))
-      return wantsHtml(c) ? c.html(panelOf(status)) : answer(200, status)
+    .on(getAgentStatus, async ({ c, params: { id }, identity }) => {
+      const run = await runOf(service, id)
+      if (wantsHtml(c)) return panelAnswer(service, { c, identity, run })
+      return answer(200, await statusOf(service, run))
     })
     .on(cancelAgentRun, async ({ c, params: { id }, identity, caller, body }) => {
       const keyed = { ...caller, key: commandKey(c, body) }
@@ -22,14 +23,12 @@ export function conversationRoutes(app: Hono, service: Service): void {
       const run = earlier ? await findRun(reads, earlier.run_id) : await runOf(service, id)
       if (!run) throw new Refusal('not_found', 'the run is gone')
       demandOwn(identity, run)
-      if (!earlier) await node.commands.cancel(run.run_id, keyed, body)
-      const status = await statusOf(service, (await findRun(reads, run.run_id)) ?? run)
-      return wantsHtml(c) ? panelAnswer(c, status) : answer(202, status)
+      const act = async () => earlier ?? node.commands.cancel(run.run_id, keyed, body)
+      if (wantsHtml(c)) return panelAfter(service, { c, identity, run }, act)
+      await act()
+      return answer(202, await statusOf(service, (await findRun(reads, run.run_id)) ?? run))
     })
 }
-
-const panelAnswer = (c: Context, status: Parameters<typeof panelOf>[0]) =>
-  c.html(panelOf(status), 202)
 
 /** The run that its status is about. @throws Refusal not_found */
 async function runOf({ reads }: Service, conversationId: string): Promise<RunView> {

@@ -28,6 +28,18 @@ const idempotencyKey = z
   .optional()
   .meta({ description: 'counts per caller and for as long as the run exists' })
 
+const lastEventId = z
+  .string()
+  .optional()
+  .meta({ description: 'the cursor of a client that comes back; goes before those of the query' })
+
+/** Headers that problem documents come with, by status. */
+const PROBLEM_HEADERS: Readonly<Record<string, Record<string, string>>> = {
+  401: { 'WWW-Authenticate': '`Bearer`' },
+  429: { 'Retry-After': 'seconds' },
+  503: { 'Retry-After': 'seconds' },
+}
+
 /** The contract as OpenAPI 3.1, made from the very schemas that validate. */
 export const openApi = (version: string) =>
   createDocument(
@@ -61,7 +73,7 @@ function pathsOf(endpoints: readonly Endpoint[]): ZodOpenApiPathsObject {
 }
 
 function operationOf(endpoint: Endpoint): ZodOpenApiOperationObject {
-  const { id, tag, does, role, own, query, body, keyed } = endpoint
+  const { id, tag, does, role, own, audits, query, body, keyed, resumes } = endpoint
   const params = endpoint.path.match(/(?<=\{)\w+(?=\})/g) ?? []
   const path = z.object(Object.fromEntries(params.map((name) => [name, z.string()])))
   return {
@@ -70,11 +82,13 @@ function operationOf(endpoint: Endpoint): ZodOpenApiOperationObject {
     summary: does,
     'x-role': role,
     ...(own ? { 'x-own-runs': true } : {}),
+    ...(audits ? { 'x-audit': audits } : {}),
     ...(role === 'none' ? { security: [] } : {}),
     requestParams: {
       ...(params.length > 0 ? { path } : {}),
       ...(query ? { query } : {}),
       ...(keyed ? { header: z.object({ 'Idempotency-Key': idempotencyKey }) } : {}),
+      ...(resumes ? { header: z.object({ 'Last-Event-ID': lastEventId }) } : {}),
     },
     ...(body
       ? {
@@ -88,25 +102,42 @@ function operationOf(endpoint: Endpoint): ZodOpenApiOperationObject {
   } as ZodOpenApiOperationObject
 }
 
-function answersOf({ answers, also }: Endpoint): Record<string, object> {
+const mediaOf = (media: readonly Media[]): Record<string, object> =>
+  Object.fromEntries(
+    media.map((one) => [one.media, { schema: z.string().meta({ description: one.says }) }]),
+  )
+
+function answersOf(endpoint: Endpoint): Record<string, object> {
+  const { answers, also = [], keyed } = endpoint
+  const headers = headersOf({
+    ...endpoint.headers,
+    ...(keyed ? { 'Idempotent-Replayed': '`true`: the answer to an earlier request' } : {}),
+  })
   return Object.fromEntries(
     Object.entries(answers).map(([status, schema]) => {
       if (schema === null) return [status, { description: 'done' }]
-      const other = also
-        ? { [also.media]: { schema: z.string().meta({ description: also.says }) } }
-        : {}
       if (isMedia(schema))
         return [
           status,
           { description: schema.says, content: { [schema.media]: { schema: z.string() } } },
         ]
-      return [
-        status,
-        { description: 'as asked for', content: { 'application/json': { schema }, ...other } },
-      ]
+      const content = { 'application/json': { schema }, ...mediaOf(also) }
+      return [status, { description: 'as asked for', ...headers, content }]
     }),
   )
 }
+
+const headersOf = (given: Record<string, string>): object =>
+  Object.keys(given).length === 0
+    ? {}
+    : {
+        headers: Object.fromEntries(
+          Object.entries(given).map(([name, description]) => [
+            name,
+            { description, schema: { type: 'string' } },
+          ]),
+        ),
+      }
 
 const isMedia = (answer: z.ZodType | Media): answer is Media => 'media' in answer
 
@@ -117,13 +148,22 @@ function problemsOf({
   body,
   keyed,
   path,
+  also = [],
   refuses = [],
 }: Endpoint): Record<string, object> {
-  const codes: RefusalCode[] = [...refuses]
+  // A query that an operation does not know is one that does not fit.
+  const codes: RefusalCode[] = [...refuses, 'validation_error']
   if (role !== 'none')
-    codes.push('unauthorized', 'forbidden', 'rate_limited', 'database_unavailable')
-  if (query || body || keyed || role !== 'none') codes.push('validation_error')
+    codes.push(
+      'unauthorized',
+      'forbidden',
+      'rate_limited',
+      'database_unavailable',
+      'keys_unavailable',
+    )
   if (body) codes.push('bad_request', 'body_too_large', 'database_unavailable')
+  if (keyed) codes.push('idempotency_conflict')
+  if (query && 'wait' in query.shape) codes.push('too_many_connections')
   if (path.includes('{')) codes.push('not_found')
   const byStatus = Object.groupBy([...new Set(codes)], (code) => STATUS[code])
   return Object.fromEntries(
@@ -131,7 +171,12 @@ function problemsOf({
       status,
       {
         description: names?.map((name) => `\`${name}\``).join(', ') ?? '',
-        content: { 'application/problem+json': { schema: problem } },
+        ...headersOf(PROBLEM_HEADERS[status] ?? {}),
+        content: {
+          'application/problem+json': { schema: problem },
+          // A panel is the answer to what could not be done as well: it shows why.
+          ...(status === '409' ? mediaOf(also) : {}),
+        },
       },
     ]),
   )

@@ -30,7 +30,6 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   record_refused: 422,
   database_unavailable: 503,
   draining: 503,
-  too_many_streams: 503,
 }
 
 const TITLES: Partial<Record<number, string>> = {
@@ -62,7 +61,8 @@ export function problem(c: Context, refusal: Refusal): Response {
     detail: refusal.message,
     instance: c.req.path,
   }
-  return c.body(JSON.stringify(body), status, headers)
+  // What callers wrote is in there, and htmx takes whatever it is answered for markup.
+  return c.body(JSON.stringify(body).replaceAll('<', '\\u003c'), status, headers)
 }
 
 /** What any thrown thing becomes. Anything unforeseen is a 500 without its message: that goes to the log. */

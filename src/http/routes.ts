@@ -1,14 +1,19 @@
 import type { Context, Hono } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { z } from 'zod'
+import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands.ts'
+import { recordAudit } from '../store/audit.ts'
 import { callerOf, demand, demandOwn, type Identity } from './access/identity.ts'
+import { refused } from './audit.ts'
 import { readBody, readQuery } from './body.ts'
 import type { Answer, Checked, Endpoint, Params } from './contract/endpoint.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
 const NOTHING = z.strictObject({})
+/** Of what a caller writes into a path, as much as the audit trail keeps. */
+const TARGET_LENGTH_MAX = 255
 
 /** A request that was let in and checked. */
 export interface Asked<E extends Endpoint> {
@@ -39,12 +44,11 @@ export class Routes {
   on<E extends Endpoint>(endpoint: E, handler: Handler<E>): this {
     const { method, path, role, query, body, own } = endpoint
     const { access, bodyLimitBytes } = this.#service
-    this.#app.on(method, path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
+    const answered = async (c: Context): Promise<Response> => {
       if (role !== 'none') {
-        const identity = await access.admit(c)
-        demand(identity, role)
+        demand(c.get('identity'), role)
         if (own && c.req.param('run_id') !== undefined)
-          demandOwn(identity, await existing(this.#service, c))
+          demandOwn(c.get('identity'), await existing(this.#service, c))
       }
       const asked = {
         c,
@@ -57,8 +61,28 @@ export class Routes {
         },
       }
       return responseOf(c, await handler(asked as never))
+    }
+    this.#app.on(method, path.replaceAll(/\{(\w+)\}/g, ':$1'), async (c) => {
+      if (role !== 'none') await access.admit(c)
+      // What callers may read is theirs alone: nothing in between may keep it.
+      if (role !== 'none' || method !== 'GET') c.header('cache-control', 'no-store')
+      return answered(c).catch(async (error: unknown) => {
+        await this.#audit(c, endpoint, error)
+        throw error
+      })
     })
     return this
+  }
+
+  /** The row of an action that its caller may not take, or whose target is not there. */
+  async #audit(c: Context, { audits }: Endpoint, error: unknown): Promise<void> {
+    if (audits === undefined || !(error instanceof Refusal)) return
+    if (error.code !== 'forbidden' && error.code !== 'not_found') return
+    const params: Record<string, string> = c.req.param()
+    const target = (Object.values(params)[0] ?? c.req.path).slice(0, TARGET_LENGTH_MAX)
+    const row = refused(callerOf(c), audits, target, error.code)
+    const run_id = 'run_id' in params ? target : null
+    await recordAudit(this.#service.reads, { ...row, run_id })
   }
 }
 

@@ -12,7 +12,7 @@ export function sessionRoutes(app: Hono, service: Service): void {
     .on(logIn, async ({ c, body: { token } }) => {
       // A page of another site must not log its visitor in under a name of its choice.
       if (c.req.header('sec-fetch-site') !== undefined) demandOwnPage(c)
-      const verified = await access.ofToken(c, token)
+      const verified = await access.admitToken(c, token)
       if (verified.until !== null && verified.until <= Date.now())
         throw new Refusal('unauthorized', 'this token has expired')
       await access.sessions.open(c, verified, token)

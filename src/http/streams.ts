@@ -2,6 +2,7 @@ import type { Context, Hono } from 'hono'
 import { stream } from 'hono/streaming'
 import type { StreamingApi } from 'hono/utils/stream'
 import type { z } from 'zod'
+import type { HttpBindings } from '@hono/node-server'
 import { Refusal } from '../errors.ts'
 import { cursorOfSequence, type EventScope, logBounds } from '../store/events.ts'
 import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
@@ -13,8 +14,10 @@ import { Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
-/** A reader whose socket takes nothing for this long is gone, as far as we can tell. */
-const WRITE_TIMEOUT_MS = 60_000
+/** A reader whose socket takes nothing for so many heartbeats is gone, as far as we can tell. */
+const SILENT_BEATS = 4
+/** How often a stream asks whether its reader may still read, in milliseconds. */
+const RECHECK_MS = 2_500
 /** Characters that are written to a reader at once, give or take an event. */
 const WRITE_LENGTH = 64 * 1024
 
@@ -46,8 +49,11 @@ export function streamRoutes(app: Hono, service: Service): void {
       throw new Refusal('not_found', `there is no run ${runId.slice(0, 64)}`)
     }
     const afterId = await cursorOf(c, query, runId)
-    const leave = service.connections.take(identity.name)
     headersOf(c)
+    // Nobody would read the stream of a HEAD, and so nothing would ever end it.
+    if (c.req.method === 'HEAD') return c.body(null)
+    const leave = service.connections.take(identity.name)
+    cutWhenStalled(c, service.sseHeartbeatMs * SILENT_BEATS)
     return stream(c, async (out) => {
       try {
         const wanted = {
@@ -55,7 +61,7 @@ export function streamRoutes(app: Hono, service: Service): void {
           ...(runId === undefined ? {} : { run_id: runId }),
           visibility: lowered(query.visibility, identity, true),
         }
-        await new Stream(service, out, wanted, identity, runId).run(afterId)
+        await new Stream({ service, c, out, scope: wanted, identity, runId }).run(afterId)
       } finally {
         leave()
       }
@@ -86,28 +92,44 @@ function headersOf(c: Context): void {
   c.header('x-accel-buffering', 'no')
 }
 
+/**
+ * Ends the connection of a reader that takes nothing. Only the socket knows: what we write waits in front of it, and an
+ * ended answer would wait there for ever too. Heartbeats keep the clock of a reader with nothing to read from running out.
+ */
+function cutWhenStalled(c: Context, timeoutMs: number): void {
+  const { outgoing } = c.env as Partial<HttpBindings>
+  // Reset, not closed: what the system holds for it, megabytes, would stay until it is read.
+  outgoing?.setTimeout(timeoutMs, () => void outgoing.socket?.resetAndDestroy())
+}
+
+interface Reader {
+  service: Service
+  c: Context
+  out: StreamingApi
+  scope: EventScope
+  identity: Identity
+  /** The stream of one run ends with it. */
+  runId: string | undefined
+}
+
 /** One reader's connection. */
 class Stream {
   #service: Service
+  #c: Context
   #out: StreamingApi
   #scope: EventScope
   #identity: Identity
-  /** The stream of one run ends with it. */
   #runId: string | undefined
   #ended = new AbortController()
-  #lastWriteAt = performance.now()
+  #writing = false
+  #checking = false
 
-  constructor(
-    service: Service,
-    out: StreamingApi,
-    scope: EventScope,
-    identity: Identity,
-    runId: string | undefined,
-  ) {
+  constructor({ service, c, out, scope, identity, runId }: Reader) {
     this.#service = service
-    this.#identity = identity
+    this.#c = c
     this.#out = out
     this.#scope = scope
+    this.#identity = identity
     this.#runId = runId
   }
 
@@ -115,6 +137,7 @@ class Stream {
     const { node, sseHeartbeatMs, log } = this.#service
     this.#out.onAbort(() => this.#ended.abort())
     const heartbeat = setInterval(() => void this.#beat(), sseHeartbeatMs)
+    const recheck = setInterval(() => void this.#recheck(), RECHECK_MS)
     try {
       // Proxies and clients see an open stream at once.
       await this.#write(': connected\n\n')
@@ -134,6 +157,7 @@ class Stream {
       log.warn({ problem: String(error) }, 'an event stream ended')
     } finally {
       clearInterval(heartbeat)
+      clearInterval(recheck)
       this.#ended.abort()
     }
   }
@@ -165,23 +189,24 @@ class Stream {
   }
 
   async #beat(): Promise<void> {
-    if (this.#writing && performance.now() - this.#lastWriteAt > WRITE_TIMEOUT_MS) {
-      this.#ended.abort()
-      return this.#out.abort()
-    }
     // A write under way keeps the connection alive by itself, and a second one would only queue behind it.
     if (!this.#writing) await this.#write(': heartbeat\n\n')
   }
 
-  #writing = false
+  /** A token may be revoked, and a session or JWT may end, while the stream is open: it ends then. */
+  async #recheck(): Promise<void> {
+    // While the database is away, questions must not pile up.
+    if (this.#checking) return
+    this.#checking = true
+    if (!(await this.#service.access.holds(this.#c))) this.#ended.abort()
+    this.#checking = false
+  }
 
   /** Waits until the socket takes it: a slow reader is paced here, and costs what one page takes. */
   async #write(text: string): Promise<void> {
     this.#writing = true
-    this.#lastWriteAt = performance.now()
     if (text !== '') await this.#out.write(text)
     this.#writing = false
-    this.#lastWriteAt = performance.now()
   }
 
   /** The service stops: come back in a moment, spread out, to whoever serves then. */

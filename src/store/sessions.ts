@@ -7,6 +7,11 @@ export interface SessionRow {
   role: string
 }
 
+export interface OpenSessionRow extends SessionRow {
+  /** Milliseconds until it expires. */
+  left_ms: number
+}
+
 /** Writes a session, and forgets those that have expired. */
 export async function saveSession(
   sql: Sql,
@@ -18,9 +23,11 @@ export async function saveSession(
       runlane.now() + ${session.lasts_ms} * interval '1 millisecond')`
 }
 
-export async function findSession(sql: Sql, hash: string): Promise<SessionRow | undefined> {
-  const [row] = await sql<SessionRow[]>`
-    select token_hash, name, role from runlane.sessions where hash = ${hash} and expires_at > runlane.now()`
+export async function findSession(sql: Sql, hash: string): Promise<OpenSessionRow | undefined> {
+  const [row] = await sql<OpenSessionRow[]>`
+    select token_hash, name, role,
+      (extract(epoch from expires_at - runlane.now()) * 1000)::double precision as left_ms
+    from runlane.sessions where hash = ${hash} and expires_at > runlane.now()`
   return row
 }
 

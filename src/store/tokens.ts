@@ -12,10 +12,11 @@ export interface TokenRow {
 
 type NewToken = Pick<TokenRow, 'id' | 'name' | 'role'> & { hash: string }
 
-/** Writes a token's hash, once. */
-export async function saveToken(sql: Sql, token: NewToken): Promise<void> {
+/** Writes a token's hash, once. False when it was revoked since. */
+export async function saveToken(sql: Sql, token: NewToken): Promise<boolean> {
   await sql`insert into runlane.api_tokens (id, name, role, hash, created_at)
     values (${token.id}, ${token.name}, ${token.role}, ${token.hash}, runlane.now()) on conflict do nothing`
+  return (await findToken(sql, token.hash)) !== undefined
 }
 
 /** With its audit row; undefined when a token in use has the name. */

@@ -1,13 +1,19 @@
+import { json, pause } from '/console/requests.js'
+import { logIn, logOut, mayActOn, mayOperate, mayPost, resumed } from '/console/session.js'
 import { createStore } from '/console/store/xstate-store.js'
 
 const RUNS_SHOWN = 100
 const EVENTS_SHOWN = 200
+/** How often the page asks where its role may not read the stream of all runs, in milliseconds. */
+const ASK_MS = 2_000
 const byId = (id) => document.getElementById(id)
 
 /** What the page shows. Everything on it is drawn from here. */
 const store = createStore({
-  context: { connection: 'not connected', runs: [], selected: null, events: [] },
+  context: { who: null, connection: 'not connected', runs: [], selected: null, events: [] },
   on: {
+    opened: (context, { who }) => ({ ...context, who }),
+    ended: (context) => ({ ...context, who: null, runs: [], selected: null, events: [] }),
     connected: (context, { connection }) => ({ ...context, connection }),
     listed: (context, { runs }) => ({ ...context, runs }),
     changed: (context, { run }) => ({
@@ -24,34 +30,24 @@ const store = createStore({
   },
 })
 
-const token = () => sessionStorage.getItem('token')
-const request = (path, options = {}) =>
-  fetch(path, {
-    ...options,
-    headers: { authorization: `Bearer ${token()}`, 'content-type': 'application/json' },
-  })
-
-async function json(path, options) {
-  const response = await request(path, options)
-  const body = await response.json()
-  if (!response.ok)
-    throw Object.assign(new Error(body.detail ?? response.statusText), { status: response.status })
-  return body
-}
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
-
-/** Snapshot, then the stream from its cursor: nothing is missed in between. Starts over whenever the stream ends. */
+/** Snapshot, then what happens from its cursor on: nothing is missed in between. Starts over whenever that ends. */
 async function follow() {
-  for (let failures = 0; token();) {
+  const live = mayOperate(store.getSnapshot().context.who)
+  for (let failures = 0; ;) {
     try {
       const { runs, cursor } = await json(`/runs?limit=${RUNS_SHOWN}`)
       store.send({ type: 'listed', runs })
-      if (store.getSnapshot().context.selected) await select(store.getSnapshot().context.selected)
-      await stream(cursor)
-      failures = 0
+      const { selected } = store.getSnapshot().context
+      if (selected) await select(selected)
+      if (!live) {
+        failures = 0
+        store.send({ type: 'connected', connection: 'polling' })
+        await pause(ASK_MS)
+        continue
+      }
+      failures = (await stream(cursor)) ? 0 : failures + 1
     } catch (error) {
-      if (error.status === 401) return login('This token is not known here.')
+      if (error.status === 401) return login('Your session has ended.')
       failures += 1
     }
     store.send({ type: 'connected', connection: 'stale' })
@@ -59,24 +55,26 @@ async function follow() {
   }
 }
 
-async function stream(cursor) {
-  const response = await request(`/agent-events?after_event_id=${cursor}`)
-  if (!response.ok) throw Object.assign(new Error(response.statusText), { status: response.status })
-  store.send({ type: 'connected', connection: 'live' })
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
-  let text = ''
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return
-    text += value
-    const frames = text.split('\n\n')
-    text = frames.pop()
-    for (const frame of frames) {
-      if (frame.startsWith('event:')) return reader.cancel()
-      const data = frame.split('\n').find((line) => line.startsWith('data: '))
-      if (data) happened(JSON.parse(data.slice(6)))
+/**
+ * Resolves when the stream has to be read anew: it was reset, says goodbye, or broke; with whether it was open at all.
+ * The browser would go on by itself from the last event, but never again after an answer of 502 or 503 on the way; and
+ * with a new snapshot the page catches up at once, however much it has missed.
+ */
+function stream(cursor) {
+  const source = new EventSource(`/agent-events?after_event_id=${cursor}`)
+  let opened = false
+  return new Promise((resolve) => {
+    const end = () => {
+      source.close()
+      resolve(opened)
     }
-  }
+    source.addEventListener('open', () => {
+      opened = true
+      store.send({ type: 'connected', connection: 'live' })
+    })
+    source.addEventListener('message', ({ data }) => happened(JSON.parse(data)))
+    for (const over of ['error', 'reset', 'bye']) source.addEventListener(over, end)
+  })
 }
 
 const due = new Set()
@@ -121,8 +119,9 @@ function element(tag, text, attributes = {}) {
   return made
 }
 
-function drawRuns({ runs, selected }) {
+function drawRuns({ who, runs, selected }) {
   byId('no-runs').hidden = runs.length > 0
+  byId('demo').hidden = !mayPost(who)
   const focused = document.activeElement?.dataset?.run
   byId('runs').replaceChildren(
     ...runs.map((run) => {
@@ -159,10 +158,13 @@ const statusOf = (run) => {
 
 let chart = null
 
-async function drawDetail({ runs, selected, events }) {
+async function drawDetail({ who, runs, selected, events }) {
   const run = runs.find((one) => one.run_id === selected)
   byId('detail').hidden = !run
-  if (!run) return
+  if (!run) {
+    for (const id of ['detail-title', 'facts', 'events']) byId(id).replaceChildren()
+    return
+  }
   byId('detail-title').textContent = run.run_id
   const facts = {
     status: statusOf(run),
@@ -179,6 +181,7 @@ async function drawDetail({ runs, selected, events }) {
       .filter(([, value]) => value !== null && value !== undefined)
       .flatMap(([name, value]) => [element('dt', name), element('dd', String(value))]),
   )
+  for (const action of ['cancel', 'resume']) byId(action).hidden = !mayActOn(who, run)
   byId('cancel').disabled = run.ended_at !== null || run.status === 'cancel_requested'
   byId('resume').disabled = !run.metadata.resume_available
   byId('events').replaceChildren(
@@ -188,7 +191,11 @@ async function drawDetail({ runs, selected, events }) {
       return item
     }),
   )
-  chart ??= request('/machines/run.svg').then((response) => response.text())
+  chart ??= fetch('/machines/run.svg').then(async (response) => {
+    if (response.ok) return response.text()
+    chart = null
+    return ''
+  })
   // The only markup that is taken over: the chart, drawn by this service from its own code.
   if (!byId('chart').firstChild) byId('chart').innerHTML = await chart
   for (const state of document.querySelectorAll('#chart [data-status]')) {
@@ -197,18 +204,22 @@ async function drawDetail({ runs, selected, events }) {
 }
 
 function login(problem = '') {
-  sessionStorage.removeItem('token')
   byId('login-problem').textContent = problem
   byId('login').hidden = false
   byId('content').hidden = true
-  byId('forget').hidden = true
+  byId('session').hidden = true
+  store.send({ type: 'connected', connection: 'not connected' })
+  // What the last person could see is not for the next one.
+  store.send({ type: 'ended' })
   byId('token').focus()
 }
 
-function open() {
+function open(who) {
+  store.send({ type: 'opened', who })
   byId('login').hidden = true
   byId('content').hidden = false
-  byId('forget').hidden = false
+  byId('session').hidden = false
+  byId('who').textContent = `${who.name}, ${who.role}`
   void follow()
 }
 
@@ -241,14 +252,25 @@ byId('demo').addEventListener('click', () =>
     },
   }),
 )
-byId('forget').addEventListener('click', () => {
-  sessionStorage.removeItem('token')
-  location.reload()
+byId('log-out').addEventListener('click', () => {
+  // What this person could see leaves the page with them.
+  const left = () => location.reload()
+  const failed = (error) => {
+    byId('session-problem').textContent = `Not logged out: ${error.message}`
+  }
+  void logOut().then(left, failed)
 })
 byId('login').addEventListener('submit', (event) => {
   event.preventDefault()
-  sessionStorage.setItem('token', byId('token').value.trim())
-  open()
+  const token = byId('token').value.trim()
+  byId('token').value = ''
+  byId('login-problem').textContent = ''
+  void logIn(token).then(open, (error) => login(error.message))
 })
-if (token()) open()
-else login()
+try {
+  const who = await resumed(() => store.send({ type: 'connected', connection: 'stale' }))
+  if (who) open(who)
+  else login()
+} catch (error) {
+  login(error.message)
+}

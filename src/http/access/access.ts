@@ -1,11 +1,12 @@
 import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context } from 'hono'
-import { Refusal } from '../../errors.ts'
+import { Refusal, type RefusalCode } from '../../errors.ts'
 import type { Sql } from '../../store/database.ts'
 import { findToken } from '../../store/tokens.ts'
 import type { Role } from '../contract/endpoint.ts'
 import type { Identity } from './identity.ts'
 import { type JwtOptions, jwtVerifier, type Verified } from './jwt.ts'
+import { Lately } from './lately.ts'
 import { RateLimit } from './limits.ts'
 import { sessionOf, Sessions } from './sessions.ts'
 import { hashToken, sameToken } from './tokens.ts'
@@ -18,10 +19,7 @@ export interface AccessOptions {
   rateLimit: number
 }
 
-/** How long what was found counts without another look, in milliseconds: a revocation takes effect within it. */
-const CACHE_MS = 5_000
-const CACHE_MAX = 1_000
-/** Requests with a token that is not known, from one address in a second: each asks the database. */
+/** Requests with a token or a session that is not known, from one address in a second: each asks the database. */
 const GUESSES_PER_SECOND = 1_000
 
 /** Who may come in: API tokens, JWTs, sessions of browsers; and how often. */
@@ -30,7 +28,7 @@ export class Access {
   #options: AccessOptions
   #adminHash: string | null
   #verify: (token: string) => Promise<Verified | undefined>
-  #cache = new Map<string, { identity: Identity; until: number }>()
+  #tokens = new Lately<Identity>()
   #requests: RateLimit
   #guesses = new RateLimit(GUESSES_PER_SECOND)
 
@@ -53,21 +51,27 @@ export class Access {
     return identity
   }
 
-  /** @throws Refusal unauthorized, forbidden, rate_limited */
-  async ofToken(c: Context, token: string): Promise<Verified> {
-    if (this.#adminHash !== null && sameToken(token, this.#adminHash))
-      return { name: 'token:admin', role: 'admin', until: null }
-    const address = addressOf(c)
-    this.#guesses.demand(address)
-    const identity = (await this.#ofHash(hashToken(token))) ?? (await this.#verify(token))
-    if (identity) return { until: null, ...identity }
-    await this.#guesses.take(address)
-    throw new Refusal('unauthorized', 'this token is not known, has expired or was revoked')
+  /** The same for a token that does not come in the header. @throws Refusal unauthorized, forbidden, rate_limited */
+  async admitToken(c: Context, token: string): Promise<Verified> {
+    const identity = await this.#ofToken(c, token)
+    await this.#requests.take(identity.name)
+    return identity
   }
 
-  /** A token was revoked here: nothing that was found before counts. */
+  /** Whether who was let in would be let in still: answers that take long ask again. */
+  async holds(c: Context): Promise<boolean> {
+    try {
+      await this.#identify(c)
+      return true
+    } catch (error) {
+      // Only a clear no counts: the database or the keys may be away for a while.
+      return !(error instanceof Refusal && ENDS.has(error.code))
+    }
+  }
+
+  /** A token was revoked here: what was found before is looked up again. */
   forget(): void {
-    this.#cache.clear()
+    this.#tokens.expire()
     this.sessions.forget()
   }
 
@@ -75,30 +79,59 @@ export class Access {
     const header = c.req.header('authorization')
     if (header === undefined) {
       const session = sessionOf(c)
-      const identity = session === undefined ? undefined : await this.sessions.find(c, session)
+      const identity =
+        session === undefined
+          ? undefined
+          : await this.#guess(c, this.sessions.knows(session), () => this.sessions.find(c, session))
       if (identity) return identity
       throw new Refusal('unauthorized', 'send an API token: Authorization: Bearer <token>')
     }
     const token = /^Bearer +(\S+)$/i.exec(header)?.[1]
     if (token === undefined)
       throw new Refusal('unauthorized', 'send an API token: Authorization: Bearer <token>')
-    return this.ofToken(c, token)
+    return this.#ofToken(c, token)
+  }
+
+  async #ofToken(c: Context, token: string): Promise<Verified> {
+    if (this.#adminHash !== null && sameToken(token, this.#adminHash))
+      return { name: 'token:admin', role: 'admin', until: null }
+    const verified = await this.#verify(token)
+    if (verified) return verified
+    const hash = hashToken(token)
+    const identity = await this.#guess(c, this.#tokens.knows(hash), () => this.#ofHash(hash))
+    if (identity) return { ...identity, until: null }
+    throw new Refusal('unauthorized', 'this token is not known, has expired or was revoked')
+  }
+
+  /**
+   * Looks in the database, unless too much was looked for in vain from that address. Whoever was found lately is looked
+   * for all the same: behind a proxy all callers have one address.
+   */
+  async #guess<T>(
+    c: Context,
+    known: boolean,
+    find: () => Promise<T | undefined>,
+  ): Promise<T | undefined> {
+    const address = addressOf(c)
+    if (!known) await this.#guesses.demand(address)
+    const found = await find()
+    if (found === undefined) await this.#guesses.take(address)
+    return found
   }
 
   /** The bearer of a stored token, or of the configured one. */
   async #ofHash(hash: string): Promise<Identity | undefined> {
     if (hash === this.#adminHash) return { name: 'token:admin', role: 'admin' }
-    const known = this.#cache.get(hash)
-    if (known && known.until > performance.now()) return known.identity
-    this.#cache.delete(hash)
+    const known = this.#tokens.get(hash)
+    if (known) return known
     const row = await findToken(this.#options.sql, hash)
-    if (!row) return undefined
-    const identity = { name: `token:${row.name}`, role: row.role as Role }
-    if (this.#cache.size >= CACHE_MAX) this.#cache.clear()
-    this.#cache.set(hash, { identity, until: performance.now() + CACHE_MS })
-    return identity
+    if (row) return this.#tokens.keep(hash, { name: `token:${row.name}`, role: row.role as Role })
+    this.#tokens.forget(hash)
+    return undefined
   }
 }
+
+const ENDS: ReadonlySet<string> = new Set<RefusalCode>(['unauthorized', 'forbidden'])
 
 /** The other end of the connection: in front of a proxy the client, behind one the proxy. */
 function addressOf(c: Context): string {

@@ -1,4 +1,11 @@
-import { createRemoteJWKSet, errors, type JWTPayload, jwtVerify } from 'jose'
+import {
+  createRemoteJWKSet,
+  type CryptoKey,
+  errors,
+  type JWTPayload,
+  jwtVerify,
+  type JWTVerifyGetKey,
+} from 'jose'
 import { Refusal } from '../../errors.ts'
 import { type Role, ROLES } from '../contract/endpoint.ts'
 import type { Identity } from './identity.ts'
@@ -32,7 +39,11 @@ const PUBLIC_ALGORITHMS = [
 /** Clocks of issuers differ a little, in seconds. */
 const CLOCK_TOLERANCE_S = 30
 const JWKS_TIMEOUT_MS = 5_000
+/** A key that is not among those known is looked for again, but not more often: tokens of its name cost nothing. */
+const JWKS_COOLDOWN_MS = 5_000
+const SUB_LENGTH_MAX = 255
 
+/** No API token does: those that we make have no dots. */
 const looksLikeJwt = (token: string): boolean => /^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)
 
 /**
@@ -41,45 +52,31 @@ const looksLikeJwt = (token: string): boolean => /^[\w-]+\.[\w-]+\.[\w-]*$/.test
  */
 export function jwtVerifier({ secret, jwksUrl }: JwtOptions) {
   const key = secret === null ? null : new TextEncoder().encode(secret)
-  const keys =
-    jwksUrl === null
-      ? null
-      : createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: JWKS_TIMEOUT_MS })
+  const keys = jwksUrl === null ? null : keysAt(jwksUrl)
 
   const payloadOf = async (token: string): Promise<JWTPayload | undefined> => {
     const options = { clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ['sub'] }
+    const bySecret = { ...options, algorithms: SECRET_ALGORITHMS }
+    const byPublic = { ...options, algorithms: PUBLIC_ALGORITHMS }
     try {
       if (key) {
-        const verified = await jwtVerify(token, key, {
-          ...options,
-          algorithms: SECRET_ALGORITHMS,
-        }).catch(unlessOther(keys !== null))
+        const verified = await jwtVerify(token, key, bySecret).catch(unlessOther(keys !== null))
         if (verified) return verified.payload
       }
-      if (keys)
-        return (await jwtVerify(token, keys, { ...options, algorithms: PUBLIC_ALGORITHMS })).payload
-      return undefined
+      return keys ? (await jwtVerify(token, keys, byPublic)).payload : undefined
     } catch (error) {
-      if (
-        error instanceof errors.JWKSNoMatchingKey ||
-        error instanceof errors.JWKSMultipleMatchingKeys
-      )
-        return undefined
-      if (error instanceof errors.JWKSTimeout || !(error instanceof errors.JOSEError))
-        throw new Refusal(
-          'keys_unavailable',
-          'the keys at RUNLANE_JWKS_URL cannot be read',
-          {},
-          error,
-        )
-      return undefined
+      if (error instanceof errors.JWKSMultipleMatchingKeys)
+        return payloadOfAny(error, (one) => jwtVerify(token, one, byPublic))
+      // The token's own fault.
+      if (error instanceof errors.JOSEError) return undefined
+      throw unavailable(error)
     }
   }
 
   return async (token: string): Promise<Verified | undefined> => {
     if ((!key && !keys) || !looksLikeJwt(token)) return undefined
     const payload = await payloadOf(token)
-    if (!payload || typeof payload.sub !== 'string' || payload.sub.length > 255) return undefined
+    if (!payload || !isName(payload.sub)) return undefined
     const role = roleOf(payload)
     if (!role)
       throw new Refusal(
@@ -92,6 +89,57 @@ export function jwtVerifier({ secret, jwksUrl }: JwtOptions) {
       until: payload.exp === undefined ? null : payload.exp * 1000,
     }
   }
+}
+
+/** Written to the database and compared with what comes back: no NUL and no half characters. */
+const isName = (sub: unknown): sub is string =>
+  typeof sub === 'string' &&
+  sub.length > 0 &&
+  sub.length <= SUB_LENGTH_MAX &&
+  sub.isWellFormed() &&
+  !/\p{Cc}/u.test(sub)
+
+const unavailable = (error: unknown): Refusal =>
+  error instanceof Refusal
+    ? error
+    : new Refusal(
+        'keys_unavailable',
+        'the keys at RUNLANE_JWKS_URL cannot be read or used',
+        {},
+        error,
+      )
+
+/** @throws Refusal keys_unavailable where the keys cannot be had, which is not the token's fault */
+function keysAt(url: string): JWTVerifyGetKey {
+  const keys = createRemoteJWKSet(new URL(url), {
+    timeoutDuration: JWKS_TIMEOUT_MS,
+    cooldownDuration: JWKS_COOLDOWN_MS,
+  })
+  return async (header, token) => {
+    try {
+      return await keys(header, token)
+    } catch (error) {
+      const isAnswer =
+        error instanceof errors.JWKSNoMatchingKey ||
+        error instanceof errors.JWKSMultipleMatchingKeys
+      throw isAnswer ? error : unavailable(error)
+    }
+  }
+}
+
+/** A token that names no key may be signed by any that fits: while keys change there are two. */
+async function payloadOfAny(
+  fitting: AsyncIterable<CryptoKey>,
+  verify: (key: CryptoKey) => Promise<{ payload: JWTPayload }>,
+): Promise<JWTPayload | undefined> {
+  for await (const key of fitting) {
+    try {
+      return (await verify(key)).payload
+    } catch {
+      // Not this one.
+    }
+  }
+  return undefined
 }
 
 /** With both kinds of keys, a token that the secret cannot have signed may be one of the other kind. */

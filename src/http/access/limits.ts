@@ -5,8 +5,6 @@ import { Refusal } from '../../errors.ts'
 export class RateLimit {
   #limiter: RateLimiterMemory
   #perSecond: number
-  /** Keys that are over their limit, until (monotonic) when: asked without using up anything. */
-  #over = new Map<string, number>()
 
   constructor(perSecond: number) {
     this.#perSecond = perSecond
@@ -18,19 +16,14 @@ export class RateLimit {
     try {
       await this.#limiter.consume(key)
     } catch (refused) {
-      if (!(refused instanceof RateLimiterRes)) throw refused
-      this.#over.set(key, performance.now() + refused.msBeforeNext)
-      throw this.#refusal(refused.msBeforeNext)
+      throw refused instanceof RateLimiterRes ? this.#refusal(refused.msBeforeNext) : refused
     }
   }
 
-  /** @throws Refusal rate_limited while the key is over its limit */
-  demand(key: string): void {
-    const until = this.#over.get(key)
-    if (until === undefined) return
-    const waitMs = until - performance.now()
-    if (waitMs > 0) throw this.#refusal(waitMs)
-    this.#over.delete(key)
+  /** Uses up nothing. @throws Refusal rate_limited while the key has no more left */
+  async demand(key: string): Promise<void> {
+    const used = await this.#limiter.get(key)
+    if (used && used.remainingPoints <= 0) throw this.#refusal(used.msBeforeNext)
   }
 
   #refusal(waitMs: number): Refusal {

@@ -3,16 +3,20 @@ import type { Context } from 'hono'
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie'
 import { Refusal } from '../../errors.ts'
 import type { Sql } from '../../store/database.ts'
-import { deleteSession, findSession, saveSession } from '../../store/sessions.ts'
+import {
+  deleteSession,
+  findSession,
+  type OpenSessionRow,
+  saveSession,
+} from '../../store/sessions.ts'
 import type { Role } from '../contract/endpoint.ts'
 import type { Identity } from './identity.ts'
+import { Lately } from './lately.ts'
 import { hashToken } from './tokens.ts'
 
 /** `__Host-`: set by this very host, over a secure connection (loopback counts as one), for all paths. */
 const COOKIE = '__Host-runlane'
 const SESSION_MS = 12 * 3_600_000
-const CACHE_MS = 5_000
-const CACHE_MAX = 1_000
 
 export const sessionOf = (c: Context): string | undefined => getCookie(c, COOKIE)
 
@@ -22,7 +26,7 @@ export const sessionOf = (c: Context): string | undefined => getCookie(c, COOKIE
 export class Sessions {
   #sql: Sql
   #ofHash: (hash: string) => Promise<Identity | undefined>
-  #cache = new Map<string, { identity: Identity; tokenHash: string | null; until: number }>()
+  #open = new Lately<OpenSessionRow>()
 
   constructor(sql: Sql, ofHash: (hash: string) => Promise<Identity | undefined>) {
     this.#sql = sql
@@ -58,32 +62,35 @@ export class Sessions {
   async find(c: Context, id: string): Promise<Identity | undefined> {
     demandOwnPage(c)
     const hash = hashToken(id)
-    const known = this.#cache.get(hash)
-    if (known && known.until > performance.now())
-      return known.tokenHash === null ? known.identity : this.#ofHash(known.tokenHash)
-    this.#cache.delete(hash)
-    const row = await findSession(this.#sql, hash)
+    const row = this.#open.get(hash) ?? (await this.#look(hash))
     if (!row) return undefined
-    const identity = { name: row.name, role: row.role as Role }
-    if (this.#cache.size >= CACHE_MAX) this.#cache.clear()
-    this.#cache.set(hash, {
-      identity,
-      tokenHash: row.token_hash,
-      until: performance.now() + CACHE_MS,
-    })
-    return row.token_hash === null ? identity : this.#ofHash(row.token_hash)
+    return row.token_hash === null
+      ? { name: row.name, role: row.role as Role }
+      : this.#ofHash(row.token_hash)
+  }
+
+  async #look(hash: string): Promise<OpenSessionRow | undefined> {
+    const row = await findSession(this.#sql, hash)
+    if (row) return this.#open.keep(hash, row, row.left_ms)
+    this.#open.forget(hash)
+    return undefined
+  }
+
+  /** Whether it was found lately. */
+  knows(id: string): boolean {
+    return this.#open.knows(hashToken(id))
   }
 
   forget(): void {
-    this.#cache.clear()
+    this.#open.expire()
   }
 
   async close(c: Context): Promise<void> {
     const id = sessionOf(c)
     if (id === undefined) return
     demandOwnPage(c)
-    this.#cache.delete(hashToken(id))
     await deleteSession(this.#sql, hashToken(id))
+    this.#open.forget(hashToken(id))
     deleteCookie(c, COOKIE, { path: '/', secure: true })
   }
 }

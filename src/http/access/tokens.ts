@@ -17,18 +17,18 @@ export const tokenIdOf = (token: string): string => `tok_${hashToken(token).slic
 
 /**
  * The admin token when none is configured: made at the first start, stored hashed, and kept in the data directory for
- * its owner alone, so that a later start can print it again.
+ * its owner alone, so that a later start can print it again. Once it was revoked, the next start makes another.
  */
 export async function ownAdminToken(sql: Sql, dataDir: string): Promise<string> {
   const path = join(dataDir, 'admin-token')
-  const token = (await readFile(path, 'utf8').catch(() => '')).trim() || newToken()
+  const kept = (await readFile(path, 'utf8').catch(() => '')).trim()
+  if (kept !== '' && (await saveAdmin(sql, kept))) return kept
+  const token = newToken()
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
   await writeFile(path, `${token}\n`, { mode: 0o600 })
-  await saveToken(sql, {
-    id: tokenIdOf(token),
-    name: 'admin',
-    role: 'admin',
-    hash: hashToken(token),
-  })
+  await saveAdmin(sql, token)
   return token
 }
+
+const saveAdmin = (sql: Sql, token: string): Promise<boolean> =>
+  saveToken(sql, { id: tokenIdOf(token), name: 'admin', role: 'admin', hash: hashToken(token) })

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpoint, ROLES } from './endpoint.ts'
 import { listOf } from './objects.ts'
-import { instant, limit, numberCursor, time } from './values.ts'
+import { auditCursor, instant, limit, time } from './values.ts'
 
 const text = z.string()
 const role = z.enum(ROLES)
@@ -15,6 +15,7 @@ export const createToken = endpoint({
   path: '/api/v1/admin/tokens',
   tag: 'Administration',
   role: 'admin',
+  audits: 'token.create',
   does: 'makes an API token; its `token` is shown once and stored hashed',
   body: z.strictObject({
     name: z
@@ -43,6 +44,7 @@ export const revokeToken = endpoint({
   path: '/api/v1/admin/tokens/{id}',
   tag: 'Administration',
   role: 'admin',
+  audits: 'token.revoke',
   does: 'revokes a token, and ends its sessions and streams within five seconds',
   answers: { 204: null },
 })
@@ -72,7 +74,7 @@ export const listAudit = endpoint({
   does: 'who did what, newest first; filters `action actor since`',
   query: z.strictObject({
     limit,
-    cursor: numberCursor,
+    cursor: auditCursor,
     action: z.string().max(255).optional(),
     actor: z.string().max(255).optional(),
     since: instant.optional(),

@@ -60,9 +60,11 @@ export const declareAgent = endpoint({
   path: '/agents',
   tag: 'Agents',
   role: 'admin',
+  audits: 'agent.declare',
   does: 'declares an agent as JSON, or replaces the declared one of that name: 201 or 200',
   body: declaredAgent,
   answers: { 201: agent, 200: agent },
+  headers: { Location: 'the path of the agent' },
   refuses: ['agent_exists', 'too_many_agents'],
 })
 
@@ -72,6 +74,7 @@ export const deleteAgent = endpoint({
   path: '/agents/{name}',
   tag: 'Agents',
   role: 'admin',
+  audits: 'agent.delete',
   does: 'forgets a declared agent; runs of it that have not begun will fail with `unknown_agent`',
   answers: { 204: null },
   refuses: ['agent_exists'],

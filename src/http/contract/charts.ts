@@ -29,7 +29,10 @@ export const getMachine = endpoint({
   role: 'viewer',
   does: 'one of them as JSON, `.svg` or `.mmd`',
   answers: { 200: z.looseObject({ id: text, version: z.number().int() }).meta({ id: 'Machine' }) },
-  also: { media: 'image/svg+xml', says: '`{id}.svg` and `{id}.mmd` are the diagram' },
+  also: [
+    { media: 'image/svg+xml', says: '`{id}.svg`: the diagram' },
+    { media: 'text/plain', says: '`{id}.mmd`: the diagram in Mermaid' },
+  ],
 })
 
 export const getStatechart = endpoint({

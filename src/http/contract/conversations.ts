@@ -39,10 +39,12 @@ export const agentStatus = z
   })
   .meta({ id: 'AgentStatus' })
 
-const FRAGMENT = {
-  media: 'text/html',
-  says: 'with `Accept: text/html`: a panel that htmx can poll, with its Cancel and Resume buttons',
-} as const
+const FRAGMENT = [
+  {
+    media: 'text/html',
+    says: 'with `Accept: text/html`: a panel that htmx can poll, with its Cancel and Resume buttons',
+  },
+] as const
 
 export const getAgentStatus = endpoint({
   id: 'getAgentStatus',
@@ -62,6 +64,7 @@ export const cancelAgentRun = endpoint({
   tag: 'Conversations',
   role: 'service',
   own: true,
+  audits: 'agent_runtime.cancel',
   does: 'cancels its active run; answers as `agent-status` does',
   keyed: true,
   body: z.strictObject({ reason }),

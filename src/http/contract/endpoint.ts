@@ -33,16 +33,25 @@ export interface Endpoint {
   readonly role: Role | 'none'
   /** A `service` may use it for the runs that it created, and for no other. */
   readonly own?: true
+  /**
+   * An action that leaves an audit row, under this name, whatever becomes of it. The route writes the row of who may not
+   * and of what is not there; whoever carries the action out writes the others.
+   */
+  readonly audits?: string
   /** One line. */
   readonly does: string
   readonly query?: z.ZodObject
   readonly body?: z.ZodObject
   /** Takes an `Idempotency-Key`. */
   readonly keyed?: true
+  /** A stream that goes on after a `Last-Event-ID`. */
+  readonly resumes?: true
   /** By status. `null`: no content. */
   readonly answers: Readonly<Record<number, z.ZodType | Media | null>>
   /** What a successful answer may be instead, if the caller asks for it. */
-  readonly also?: Media
+  readonly also?: readonly Media[]
+  /** Headers of successful answers, and what they say. */
+  readonly headers?: Readonly<Record<string, string>>
   /** Codes of its problem documents, beside those that every operation of its kind may answer. */
   readonly refuses?: readonly RefusalCode[]
 }
@@ -67,4 +76,4 @@ export type Answer<E extends Endpoint> =
           ? { status: S; headers?: Record<string, string> }
           : Response
     }[keyof E['answers'] & number]
-  | (E extends { also: Media } ? Response : never)
+  | (E extends { also: readonly Media[] } ? Response : never)

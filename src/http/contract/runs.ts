@@ -44,6 +44,7 @@ export const postRun = endpoint({
   keyed: true,
   body: runBody,
   answers: { 202: run, 200: run },
+  headers: { Location: 'the path of the run' },
   refuses: CREATES,
 })
 
@@ -77,7 +78,7 @@ export const listRuns = endpoint({
   path: '/runs',
   tag: 'Runs',
   role: 'viewer',
-  does: 'lists runs, newest first; filters `status agent conversation_id queue lane_key stuck q since`, keyset `cursor`',
+  does: 'lists runs, newest first; filters `status agent conversation_id queue lane_key stuck orphan q since`, keyset `cursor`',
   query: z.strictObject({
     limit,
     cursor: runCursor,
@@ -204,6 +205,7 @@ export const cancelRun = endpoint({
   tag: 'Runs',
   role: 'service',
   own: true,
+  audits: 'agent_runtime.cancel',
   does: 'cancels it at its next safe boundary; `?wait=5s` for the terminal state',
   keyed: true,
   query: z.strictObject({ wait }),
@@ -219,6 +221,7 @@ export const respond = endpoint({
   tag: 'Runs',
   role: 'service',
   own: true,
+  audits: 'agent_runtime.respond',
   does: 'answers the question it waits on',
   keyed: true,
   query: z.strictObject({ wait }),
@@ -234,11 +237,12 @@ export const resumeRun = endpoint({
   tag: 'Runs',
   role: 'service',
   own: true,
+  audits: 'agent_runtime.resume',
   does: 'puts a failed or timed-out run back in line, to go on from its records; `resolutions` settle calls of unknown outcome',
   keyed: true,
   query: z.strictObject({ wait }),
   body: z.strictObject({ reason, resolutions: z.record(id, resolution).optional() }),
   answers: { 202: commanded },
-  also: { media: 'text/html', says: 'with `Accept: text/html`: the panel of `agent-status`' },
+  also: [{ media: 'text/html', says: 'with `Accept: text/html`: the panel of `agent-status`' }],
   refuses: ['not_resumable', 'unknown_tool_call'],
 })

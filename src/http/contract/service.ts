@@ -75,7 +75,8 @@ export const logIn = endpoint({
   does: 'opens a session of a browser for a token: a cookie for twelve hours',
   body: z.strictObject({ token: z.string().min(1).max(8192) }),
   answers: { 201: identity },
-  refuses: ['unauthorized', 'forbidden'],
+  headers: { 'Set-Cookie': '`__Host-runlane`' },
+  refuses: ['unauthorized', 'forbidden', 'rate_limited', 'keys_unavailable'],
 })
 
 export const whoAmI = endpoint({
@@ -96,4 +97,5 @@ export const logOut = endpoint({
   role: 'none',
   does: 'ends the session of the cookie',
   answers: { 204: null },
+  refuses: ['forbidden', 'database_unavailable'],
 })

@@ -20,8 +20,9 @@ export const streamRunEvents = endpoint({
   role: 'viewer',
   does: 'its events live (SSE); ends with the run',
   query,
+  resumes: true,
   answers: { 200: STREAM },
-  refuses: ['bad_request', 'too_many_streams'],
+  refuses: ['bad_request', 'too_many_connections'],
 })
 
 export const streamConversationEvents = endpoint({
@@ -32,8 +33,9 @@ export const streamConversationEvents = endpoint({
   role: 'viewer',
   does: 'the events of a conversation live (SSE)',
   query,
+  resumes: true,
   answers: { 200: STREAM },
-  refuses: ['bad_request', 'too_many_streams'],
+  refuses: ['bad_request', 'too_many_connections'],
 })
 
 export const streamEvents = endpoint({
@@ -44,6 +46,7 @@ export const streamEvents = endpoint({
   role: 'operator',
   does: 'all events live (SSE)',
   query,
+  resumes: true,
   answers: { 200: STREAM },
-  refuses: ['bad_request', 'too_many_streams'],
+  refuses: ['bad_request', 'not_found', 'too_many_connections'],
 })

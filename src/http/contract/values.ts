@@ -65,7 +65,7 @@ export const sequence = numberOfText(SEQUENCE_MAX).meta(
   shown({ type: 'integer', minimum: 0, maximum: SEQUENCE_MAX }),
 )
 /** A position in a list, as the page before gave it. */
-export const cursorOf = (pattern: RegExp) =>
+const cursorOf = (pattern: RegExp) =>
   z
     .string()
     .max(ID_LENGTH_MAX)
@@ -74,6 +74,8 @@ export const cursorOf = (pattern: RegExp) =>
     .meta({ description: '`next_cursor` of the page before' })
 export const runCursor = cursorOf(/^run_[0-9A-Z]{26}$/)
 export const numberCursor = cursorOf(/^\d{1,9}$/)
+/** Ids of the audit trail grow for as long as the service lives. */
+export const auditCursor = cursorOf(/^\d{1,15}$/)
 
 export const visibility = z.enum(VISIBILITIES).default('operator')
 export const status = z.enum(STATUSES)

@@ -1,0 +1,20 @@
+/** A typed client of the HTTP contract for backends: `import { createClient } from 'runlane/client'`. */
+export type {
+  AuditFilter,
+  CallOptions,
+  Client,
+  ClientOptions,
+  CommandOptions,
+  KeyedOptions,
+  ListOptions,
+  RunEventsFilter,
+  RunFilter,
+  WaitOptions,
+} from './client.ts'
+export { createClient } from './create.ts'
+export { type ClientCode, RunlaneError } from './errors.ts'
+export type { EventsOptions, EventsScope, EventStream } from './events.ts'
+export type { Listing, Page } from './pages.ts'
+export { createMessageAssembler, type MessageAssembler, type MessageText } from './text.ts'
+export type * from './types.ts'
+export { verifyWebhook, type WebhookEvent, type WebhookHeaders } from './webhook.ts'
