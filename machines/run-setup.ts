@@ -49,6 +49,7 @@ export interface LostAttempt {
 export type RunEvent =
   | { type: 'run.due' }
   | { type: 'lane.granted' }
+  | { type: 'queue.expired' }
   | { type: 'run.claimed' }
   | { type: 'input.replaced' }
   | { type: 'session.ready' }
@@ -69,6 +70,9 @@ export type RunEvent =
   | { type: 'attempt.handed_over' }
   | { type: 'stuck.noted'; stuck_reason: string; clock: WatchdogClock }
   | { type: 'stuck.cleared' }
+  | { type: 'turn.extended' }
+  | { type: 'verdict.noted' }
+  | { type: 'run.recycled'; forced: boolean }
   | LostAttempt
 
 /**
@@ -87,6 +91,8 @@ export const RUN_FACTS = [
   'noteLost',
   'noteOutcome',
   'noteStuck',
+  'noteExtended',
+  'noteVerdict',
 ] as const
 export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as const
 
@@ -136,6 +142,9 @@ export const runSetup = setup({
       stuck_clock: params.clock,
     })),
     unflag: assign({ stuck_reason: null, stuck_clock: null }),
+    unflagTurn: assign(({ context }) =>
+      context.stuck_clock === 'turn' ? { stuck_reason: null, stuck_clock: null } : {},
+    ),
     // A turn that took too long stays so until it ends, however lively it is.
     recover: assign(({ context }) =>
       context.stuck_clock === 'turn' ? {} : { stuck_reason: null, stuck_clock: null },
@@ -149,6 +158,7 @@ export const runSetup = setup({
     endCalls: assign({ tools: 0, children: 0, questions: 0 }),
   },
   guards: {
+    isDue: ({ context }) => !context.delayed,
     belongsInLine: ({ context }) => !context.delayed && !context.holds_lane,
     isFirstAttempt: ({ context }) => context.holds_lane && context.attempt === 0,
     holdsLane: ({ context }) => context.holds_lane,
@@ -156,6 +166,8 @@ export const runSetup = setup({
     hasChild: ({ context }) => context.children > 0,
     isLastTool: ({ context }) => context.tools <= 1,
     isLastChild: ({ context }) => context.children <= 1,
+    isRecyclable: ({ context }, params: { forced: boolean }) =>
+      params.forced || context.stuck_clock !== null,
     isStuck: ({ context }) => context.stuck_clock !== null,
     // The turn's clock outranks the others: what they found may pass, its finding does not.
     isNewlyStuck: ({ context }, params: { clock: WatchdogClock }) =>

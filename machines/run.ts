@@ -6,7 +6,8 @@
  *
  * Who sends what: SQL sends `run.due`, `lane.granted` and `run.claimed` (it decides lane order and claims, inside the
  * commit); the executor session sends what the agent does; callers and operators send commands through the inbox; the
- * node that hosts the run sends `attempt.*` and `cancel.expired`, its watchdog `stuck.*`.
+ * node that hosts the run sends `attempt.*` and `cancel.expired`, its watchdog `stuck.*`, the
+ * reconciler of any node `queue.expired`.
  */
 import { runSetup } from './run-setup.ts'
 
@@ -40,6 +41,7 @@ export const runMachine = runSetup.createMachine({
       always: { guard: 'belongsInLine', target: 'waiting_on_lane' },
       on: {
         'run.due': { actions: 'becomeDue' },
+        'queue.expired': { guard: 'isDue', target: 'terminal.failed', actions: 'noteOutcome' },
         'run.claimed': [
           {
             guard: 'isFirstAttempt',
@@ -63,6 +65,7 @@ export const runMachine = runSetup.createMachine({
       meta: { wakers: ['lane.granted'] },
       on: {
         'lane.granted': { target: 'queued', actions: 'takeLane' },
+        'queue.expired': { target: 'terminal.failed', actions: 'noteOutcome' },
         'input.replaced': { actions: 'noteInput' },
         'cancel.requested': {
           target: 'terminal.cancelled',
@@ -82,6 +85,15 @@ export const runMachine = runSetup.createMachine({
           actions: [{ type: 'flag', params: ({ event }) => event }, 'noteStuck'],
         },
         'stuck.cleared': { guard: 'isStuck', actions: ['unflag', 'noteStuck'] },
+        // Ended by force: what is stuck cannot be asked.
+        'run.recycled': {
+          guard: { type: 'isRecyclable', params: ({ event }) => event },
+          target: 'terminal.failed',
+          actions: ['noteVerdict', 'noteOutcome', 'endSession'],
+        },
+        // What the watchdog would have done, were it allowed to.
+        'verdict.noted': { actions: 'noteVerdict' },
+        'turn.extended': { actions: ['unflagTurn', 'noteExtended', 'noteStuck'] },
         'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'endSession'] },
         'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'endSession'] },
         'cancel.requested': {

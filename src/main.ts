@@ -60,9 +60,19 @@ async function start(config: Config): Promise<void> {
     recovery: config.recovery,
     maxCrashes: config.maxCrashes,
     cancelTimeoutMs: config.cancelTimeoutMs,
+    reconcileIntervalMs: config.reconcileIntervalMs,
+    queueTimeoutMs: config.queueTimeoutMs,
     retentionMs: config.retentionMs,
-    watchdogIntervalMs: config.watchdogIntervalMs,
-    watchdogExecutorMs: config.watchdogExecutorMs,
+    watchdog: {
+      intervalMs: config.watchdogIntervalMs,
+      autoTerminate: config.autoTerminate,
+      limits: {
+        reasoning: config.watchdogReasoningMs,
+        tool: config.watchdogToolMs,
+        turn: config.watchdogTurnMs,
+        executor: config.watchdogExecutorMs,
+      },
+    },
     clock: systemClock,
     log,
   })
@@ -104,7 +114,7 @@ async function start(config: Config): Promise<void> {
     await node.stop()
     await new Promise((resolve) => setTimeout(resolve, node.feed.readers > 0 ? CLOSE_MS : 0))
     if ('closeAllConnections' in server) server.closeAllConnections()
-    executors.close()
+    await executors.close()
     await outbound.close()
     await database.close()
     await embedded?.close()
@@ -115,7 +125,13 @@ async function start(config: Config): Promise<void> {
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : config.port
   process.stdout.write(
-    welcome({ host: config.host, port, token, configured: config.adminToken !== null }),
+    welcome({
+      host: config.host,
+      port,
+      token,
+      configured: config.adminToken !== null,
+      assistant: agents.findLocal('assistant') !== undefined,
+    }),
   )
 }
 

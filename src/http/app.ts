@@ -13,6 +13,7 @@ import { postingRoutes } from './posting.ts'
 import { probeRoutes } from './probes.ts'
 import { problem, problemOf } from './problem.ts'
 import { runRoutes } from './runs.ts'
+import { runtimeRoutes } from './runtime.ts'
 import type { Service } from './service.ts'
 import { sessionRoutes } from './session.ts'
 import { streamRoutes } from './streams.ts'
@@ -36,6 +37,7 @@ const ROUTES = [
   agentRoutes,
   chartRoutes,
   streamRoutes,
+  runtimeRoutes,
   adminRoutes,
 ]
 

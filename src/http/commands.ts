@@ -4,7 +4,7 @@ import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
 import { panelAfter, wantsHtml } from './agent-status.ts'
-import { cancelRun, respond, resumeRun } from './contract/runs.ts'
+import { cancelRun, extendRun, respond, resumeRun } from './contract/runs.ts'
 import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
@@ -16,35 +16,45 @@ interface Asked {
   c: Context
   identity: Identity
   caller: Caller
-  query: { wait?: number | undefined }
+  query?: { wait?: number | undefined } | undefined
   body: object
+}
+
+/** Gives a command, unless this caller has given it before under the same key. */
+export async function giveOnce(
+  service: Service,
+  { c, identity, caller, query, body }: Asked,
+  give: (keyed: Caller) => Promise<CommandRow>,
+) {
+  const keyed = { ...caller, key: commandKey(c, body) }
+  const earlier = await service.node.commands.earlier(keyed)
+  const command = earlier ?? (await give(keyed))
+  const wait = query?.wait
+  if (wait !== undefined)
+    await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
+  const run = await findRun(service.reads, command.run_id)
+  const { command_id, kind, status, outcome } =
+    (await findCommand(service.reads, command.command_id)) ?? command
+  const shown = { command_id, kind, status, outcome }
+  const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
+  return answer(202, { command: shown, run: run ? toRun(run) : null }, headers)
 }
 
 /** Requests to a run: each is a durable, audited command, answered with 202 once it is written. */
 export function commandRoutes(app: Hono, service: Service): void {
   const { commands } = service.node
-
-  /** Gives the command, unless this caller has given it before under the same key. */
-  const once = async (
-    { c, identity, caller, query: { wait }, body }: Asked,
-    give: (keyed: Caller) => Promise<CommandRow>,
-  ) => {
-    const keyed = { ...caller, key: commandKey(c, body) }
-    const earlier = await commands.earlier(keyed)
-    const command = earlier ?? (await give(keyed))
-    if (wait !== undefined)
-      await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
-    const run = await findRun(service.reads, command.run_id)
-    const { command_id, kind, status, outcome } =
-      (await findCommand(service.reads, command.command_id)) ?? command
-    const shown = { command_id, kind, status, outcome }
-    const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
-    return answer(202, { command: shown, run: run ? toRun(run) : null }, headers)
-  }
+  const once = (asked: Asked, give: (keyed: Caller) => Promise<CommandRow>) =>
+    giveOnce(service, asked, give)
 
   new Routes(app, service)
     .on(cancelRun, (asked) =>
       once(asked, (caller) => commands.cancel(asked.params.run_id, caller, asked.body)),
+    )
+    .on(extendRun, (asked) =>
+      once(asked, (caller) => {
+        const { by, reason } = asked.body
+        return commands.extend(asked.params.run_id, caller, { by_ms: by, reason })
+      }),
     )
     .on(respond, (asked) =>
       once(asked, (caller) => commands.respond(asked.params.run_id, caller, asked.body)),

@@ -6,9 +6,12 @@ import {
   logBounds,
   readRunEvents,
 } from '../store/events.ts'
+import { waitFacts } from '../store/diagnosis.ts'
 import { isTerminal } from '../store/rows.ts'
 import { findJournal, listChildren, listRuns, loadCalls } from '../store/runs.ts'
+import { Refusal } from '../errors.ts'
 import { attemptsOf } from '../runtime/attempts.ts'
+import { diagnose } from '../runtime/diagnosis.ts'
 import { resumeBlocker, unknownCalls } from '../runtime/resume.ts'
 import { lowered } from './access/identity.ts'
 import * as contract from './contract/runs.ts'
@@ -88,6 +91,11 @@ export function runRoutes(app: Hono, service: Service): void {
       const attempts = later.slice(0, limit)
       const next_cursor = later.length > limit ? String(attempts.at(-1)?.attempt) : null
       return answer(200, { attempts, next_cursor })
+    })
+    .on(contract.getDiagnosis, async ({ params: { run_id } }) => {
+      const found = await diagnose(run_id, (id) => waitFacts(reads, id))
+      if (!found) throw new Refusal('not_found', `there is no run ${run_id.slice(0, 64)}`)
+      return answer(200, found)
     })
     .on(contract.previewResume, async ({ c }) => {
       const run = await existing(service, c)

@@ -1,86 +1,86 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import type { RunMachine } from '../../machines/run.ts'
-import { Refusal, type RefusalCode } from '../errors.ts'
-import { newCommandId, newRecordId } from '../ids.ts'
+import { Refusal } from '../errors.ts'
 import { hashJson, type Json } from '../json.ts'
-import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../store/rows.ts'
-import { restoreChart } from './codec.ts'
-import type { Committer } from './committer.ts'
-import { transitionOf } from './decide.ts'
-import type { Mailroom } from './mailroom.ts'
+import type { CallRow, CommandRow } from '../store/rows.ts'
+import { type Caller, CommandDesk, type CommandsOptions } from './command-desk.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
 import { checkedResolution } from './resolutions.ts'
 import { resumeBlocker, unknownCalls } from './resume.ts'
 
-export interface Caller {
-  name: string
-  role: string
-  requestId: string | null
-  /** Under which the same request counts once, and what the request was. */
-  key?: { text: string; hash: string } | undefined
-}
-
-export interface CommandsOptions {
-  machine: RunMachine
-  committer: Committer
-  mailroom: Mailroom
-  loadRun(runId: string): Promise<HostedRow | undefined>
-  loadCalls(runId: string): Promise<CallRow[]>
-  loadWaitpoints(runId: string): Promise<WaitpointRow[]>
-  findCommand: (commandId: string) => Promise<CommandRow | undefined>
-  findKeyedCommand: (requestedBy: string, key: string) => Promise<CommandRow | undefined>
-}
-
-/** How long a caller waits for a written command to be brought to its run. */
-const DELIVERY_MS = 2_000
+export type { Caller } from './command-desk.ts'
 
 export interface Reason {
   reason?: string | undefined
 }
 
-/**
- * Durable, audited requests to a run. A command is written first (it survives us), then brought to its run: in one step
- * where the run has no owner or is ours, by hint and poll where it is another node's. A command that cannot apply is
- * refused before it is written, and the refusal is audited.
- */
+/** Durable, audited requests to a run. */
 export class Commands {
-  #options: CommandsOptions
+  #desk: CommandDesk
 
   constructor(options: CommandsOptions) {
-    this.#options = options
+    this.#desk = new CommandDesk(options)
   }
 
   /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict */
-  async earlier({ name, key }: Caller): Promise<CommandRow | undefined> {
-    if (!key) return undefined
-    const known = await this.#options.findKeyedCommand(name, key.text)
-    if (!known || known.payload['request_hash'] === key.hash) return known
-    throw new Refusal(
-      'idempotency_conflict',
-      'this Idempotency-Key came with another request before',
-      { run_id: known.run_id },
-    )
+  earlier(caller: Caller): Promise<CommandRow | undefined> {
+    return this.#desk.earlier(caller)
   }
 
   /** @throws Refusal not_found, not_cancellable */
-  async cancel(runId: string, caller: Caller, { reason }: Reason): Promise<CommandRow> {
-    const run = await this.#find(runId)
+  async cancel(
+    runId: string,
+    caller: Caller,
+    { reason }: Reason,
+    kind: 'cancel' | 'stop' = 'cancel',
+  ): Promise<CommandRow> {
+    const run = await this.#desk.find(runId)
     const message: RunMessage = {
       type: 'cancel.requested',
       by: caller.name,
       reason: reason ?? null,
     }
-    if (!this.#accepts(run, message)) {
-      return this.#refuse(
+    if (!this.#desk.accepts(run, message)) {
+      return this.#desk.refuse(
         run,
         caller,
-        'cancel',
+        kind,
         reason,
         'not_cancellable',
         `the run is ${run.status}`,
       )
     }
-    return this.#submit(run, caller, { kind: 'cancel', payload: {}, reason })
+    return this.#desk.submit(run, caller, { kind, payload: {}, reason })
+  }
+
+  /**
+   * Ends a stuck run by force: its executor is killed, its lane freed, it has failed. `force`: an active run that is not
+   * stuck as well. @throws Refusal not_found, not_stuck
+   */
+  async recycle(
+    runId: string,
+    caller: Caller,
+    { reason, force = false }: Reason & { force?: boolean | undefined },
+  ): Promise<CommandRow> {
+    const run = await this.#desk.find(runId)
+    const message: RunMessage = { type: 'run.recycled', forced: force, by: caller.name }
+    if (!this.#desk.accepts(run, message)) {
+      const text = `the run is ${run.status} and not stuck`
+      return this.#desk.refuse(run, caller, 'recycle', reason, 'not_stuck', text)
+    }
+    return this.#desk.submit(run, caller, { kind: 'recycle', payload: { force }, reason })
+  }
+
+  /** Gives the turns of an active run more time. @throws Refusal not_found, not_active */
+  async extend(
+    runId: string,
+    caller: Caller,
+    { by_ms, reason }: Reason & { by_ms: number },
+  ): Promise<CommandRow> {
+    const run = await this.#desk.find(runId)
+    if (!this.#desk.accepts(run, { type: 'turn.extended', by_ms })) {
+      const text = `the run is ${run.status}: it has no turn that could go on`
+      return this.#desk.refuse(run, caller, 'extend', reason, 'not_active', text)
+    }
+    return this.#desk.submit(run, caller, { kind: 'extend', payload: { by_ms }, reason })
   }
 
   /**
@@ -92,8 +92,8 @@ export class Commands {
     caller: Caller,
     { reason, resolutions = {} }: Reason & { resolutions?: Record<string, Resolution> | undefined },
   ): Promise<CommandRow> {
-    const run = await this.#find(runId)
-    const unknown = unknownCalls(await this.#options.loadCalls(runId))
+    const run = await this.#desk.find(runId)
+    const unknown = unknownCalls(await this.#desk.options.loadCalls(runId))
     const open = unknown.filter((call) => !Object.hasOwn(resolutions, call.tool_call_id))
     const blocker = resumeBlocker({ ...run, unknown_calls: open.map((call) => call.tool_call_id) })
     if (blocker !== null) {
@@ -101,7 +101,9 @@ export class Commands {
         open.length > 0 && blocker.startsWith('unknown_tool_call')
           ? 'unknown_tool_call'
           : 'not_resumable'
-      return this.#refuse(run, caller, 'resume', reason, code, blocker, { resume_blocker: blocker })
+      return this.#desk.refuse(run, caller, 'resume', reason, code, blocker, {
+        resume_blocker: blocker,
+      })
     }
     const known = new Set(unknown.map((call) => call.tool_call_id))
     const strange = Object.keys(resolutions).filter((id) => !known.has(id))
@@ -121,7 +123,7 @@ export class Commands {
       call: nameOf(call),
       resolution: resolutions[call.tool_call_id],
     }))
-    return this.#submit(run, caller, {
+    return this.#desk.submit(run, caller, {
       kind: 'resume',
       payload: { resolutions: settled as unknown as Json },
       reason,
@@ -137,12 +139,12 @@ export class Commands {
     caller: Caller,
     { answer, token_id }: { answer: Json; token_id?: string | undefined },
   ): Promise<CommandRow> {
-    const run = await this.#find(runId)
-    const pending = (await this.#options.loadWaitpoints(runId)).filter(
+    const run = await this.#desk.find(runId)
+    const pending = (await this.#desk.options.loadWaitpoints(runId)).filter(
       (waitpoint) => waitpoint.status === 'pending',
     )
     if (run.status !== 'waiting_on_human' || pending.length === 0) {
-      return this.#refuse(
+      return this.#desk.refuse(
         run,
         caller,
         'respond',
@@ -162,15 +164,15 @@ export class Commands {
         token_id === undefined
           ? 'the run asks several questions: name one by token_id'
           : 'no pending question has this token_id'
-      return this.#refuse(run, caller, 'respond', undefined, 'ambiguous_answer', text, {
+      return this.#desk.refuse(run, caller, 'respond', undefined, 'ambiguous_answer', text, {
         questions: tokens,
       })
     }
     const resolution = checkedResolution(answer, chosen.kind)
-    const call = (await this.#options.loadCalls(runId)).find(
+    const call = (await this.#desk.options.loadCalls(runId)).find(
       (one) => one.tool_call_id === chosen.tool_call_id,
     )
-    const command = await this.#submit(run, caller, {
+    const command = await this.#desk.submit(run, caller, {
       kind: 'respond',
       payload: {
         token_id: chosen.token_id,
@@ -182,7 +184,7 @@ export class Commands {
       commandId: `cmd_${chosen.token_id}`,
     })
     if (hashJson(command.payload['resolution']) === hashJson(resolution)) return command
-    return this.#refuse(
+    return this.#desk.refuse(
       run,
       caller,
       'respond',
@@ -191,99 +193,7 @@ export class Commands {
       'somebody else has answered this question',
     )
   }
-
-  async #find(runId: string): Promise<HostedRow> {
-    const run = await this.#options.loadRun(runId)
-    if (!run) throw new Refusal('not_found', `there is no run ${runId}`)
-    return run
-  }
-
-  #accepts(run: HostedRow, message: RunMessage): boolean {
-    try {
-      const chart = restoreChart(this.#options.machine, run)
-      return transitionOf(this.#options.machine, chart, message) !== undefined
-    } catch {
-      // Chart and SQL disagree about this run: nothing may act on it, and `statechart` says so.
-      return false
-    }
-  }
-
-  async #submit(
-    run: HostedRow,
-    caller: Caller,
-    command: {
-      kind: string
-      payload: Record<string, Json>
-      reason?: string | undefined
-      commandId?: string
-    },
-  ): Promise<CommandRow> {
-    const command_id = command.commandId ?? newCommandId()
-    const { committer, mailroom, findCommand } = this.#options
-    await committer.command({
-      command_id,
-      run_id: run.run_id,
-      kind: command.kind,
-      payload: {
-        ...command.payload,
-        role: caller.role,
-        request_id: caller.requestId,
-        ...(caller.key ? { idempotency_key: caller.key.text, request_hash: caller.key.hash } : {}),
-      },
-      requested_by: caller.name,
-      reason: command.reason ?? null,
-    })
-    // Written is written: while the database is slow or away, the caller gets 202 and the letter is delivered later.
-    await Promise.race([
-      mailroom.deliver(run.run_id),
-      delay(DELIVERY_MS, undefined, { ref: false }),
-    ])
-    // The same request may have come twice at the same time: one of them was written.
-    const written = (await this.earlier(caller)) ?? (await findCommand(command_id))
-    return (
-      written ?? {
-        payload: command.payload,
-        command_id,
-        run_id: run.run_id,
-        kind: command.kind,
-        status: 'pending',
-        outcome: null,
-      }
-    )
-  }
-
-  #refuse(
-    run: HostedRow,
-    caller: Caller,
-    kind: string,
-    reason: string | undefined,
-    code: RefusalCode,
-    message: string,
-    details: Record<string, unknown> = {},
-  ): never {
-    this.#options.committer.audit(auditOf(run, caller, kind, reason, code))
-    throw new Refusal(code, message, { run_id: run.run_id, run_status: run.status, ...details })
-  }
 }
-
-const auditOf = (
-  run: HostedRow,
-  caller: Caller,
-  kind: string,
-  reason: string | undefined,
-  code: string,
-) => ({
-  audit_key: newRecordId(),
-  actor: caller.name,
-  role: caller.role,
-  action: `agent_runtime.${kind}`,
-  target: run.run_id,
-  run_id: run.run_id,
-  reason: reason ?? null,
-  outcome: 'refused' as const,
-  code,
-  request_id: caller.requestId,
-})
 
 const nameOf = ({ tool_call_id, position, tool }: CallRow): UnknownCall => ({
   tool_call_id,

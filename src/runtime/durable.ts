@@ -126,7 +126,10 @@ class CommitDesk implements RecordSource {
   #decide(event: RunMessage & { settled?: Settled }): void {
     const { settled, ...message } = event
     // The inbox is read again until the commit that consumes a letter: each counts once.
-    if (message.letter && this.#letters.has(message.letter.dedupe_key)) return
+    if (message.letter && this.#letters.has(message.letter.dedupe_key)) {
+      if (settled) this.#barrier(settled)
+      return
+    }
     if (message.letter) this.#letters.add(message.letter.dedupe_key)
     const effects = this.#ledger.decide(message)
     if (!effects) {

@@ -1,5 +1,6 @@
 import type { RunFact } from '../../machines/run-setup.ts'
 import { clip } from '../clip.ts'
+import { formatDuration } from '../duration.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
@@ -146,10 +147,41 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
       draft.fields.error_code = message.code
       draft.fields.error_message = clip(message.message, ERROR_LENGTH_MAX)
     }
+    if (message.type === 'queue.expired') {
+      draft.fields.detail = 'queue timeout'
+      draft.fields.error_code = 'queue_timeout'
+      draft.fields.error_message = `It waited longer than ${formatDuration(message.limit_ms)} for its lane or a free slot`
+    }
+    if (message.type === 'run.recycled') {
+      draft.fields.error_code = message.verdict ? 'auto_terminated' : 'recycled'
+      const why = draft.fields.stuck_reason ?? 'not stuck, forced'
+      draft.fields.error_message = message.verdict
+        ? `Execution auto-terminated after ${Math.ceil(message.verdict.stuck_ms / 60_000)} minutes by watchdog`
+        : `Recycled by ${message.by}: ${why}`
+    }
     if (draft.status === 'timed_out' && message.type === 'attempt.lost') {
       draft.fields.error_code = 'attempt_lost'
       draft.fields.error_message = `Attempt ${draft.chart.context.attempt} was lost: ${message.reason}`
     }
+  },
+
+  noteVerdict(draft, message) {
+    if (message.type !== 'verdict.noted' && message.type !== 'run.recycled') return
+    if (!message.verdict) return
+    draft.event('watchdog_verdict', OPERATOR, { action: 'auto_terminate', ...message.verdict })
+    draft.audit({
+      actor: 'watchdog',
+      role: 'system',
+      action: 'watchdog.auto_terminate',
+      reason: message.verdict.stuck_reason,
+      code: message.verdict.result === 'would_end' ? 'shadow' : null,
+    })
+  },
+
+  noteExtended(draft, message) {
+    if (message.type !== 'turn.extended') return
+    draft.fields.turn_extended_ms += message.by_ms
+    draft.touch()
   },
 
   // Whatever the message was: what the chart says of being stuck has changed, or has not.
@@ -237,6 +269,7 @@ function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resol
     provider_call_id: null,
     kind: 'tool',
     args_hash: null,
+    input: null,
     effects: 'unsafe',
     outcome: resolution.outcome,
     result: failed ? null : (resolution.result ?? null),

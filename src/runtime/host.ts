@@ -2,12 +2,12 @@ import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
 import type { StartSession } from '../executors/local/executor.ts'
-import type { Session } from '../executors/local/session.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
 import { resolveStatus } from './codec.ts'
 import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
+import { Hosted } from './hosted.ts'
 import { Ledger } from './ledger.ts'
 import type { Logger } from './log.ts'
 import type { RunMessage } from './messages.ts'
@@ -28,17 +28,6 @@ export interface HostOptions {
   cancelTimeoutMs: number
   monotonicMs: () => number
   log: Logger
-}
-
-/** One run that this node owns. */
-interface Hosted {
-  actor: RunActor
-  ledger: Ledger
-  session: Session | null
-  /** Counts sessions: what an earlier one still sends is dropped. */
-  sessions: number
-  /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
-  cancelledAt: number | null
 }
 
 /**
@@ -86,18 +75,13 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return false
     hosted.actor.send({ ...message, ...(settled ? { settled } : {}) })
+    hosted.feed()
     return true
   }
 
   /** The runs here, as the watchdog looks at them. */
   *watched(): Generator<Watched> {
-    for (const { actor, ledger, session } of this.#hosted.values()) {
-      yield {
-        stuckClock: ledger.chart.context.stuck_clock,
-        executorSilentMs: session?.silentMs ?? 0,
-        send: (message) => actor.send(message),
-      }
-    }
+    for (const hosted of this.#hosted.values()) yield hosted.watched(this.#options.monotonicMs())
   }
 
   /** Ends what did not end within the cancel time-out of being asked. */
@@ -113,7 +97,7 @@ export class Host {
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true
     for (const hosted of this.#hosted.values()) {
-      hosted.session?.drain()
+      hosted.drain()
     }
     if (this.#hosted.size === 0) return
     await new Promise<void>((resolve) => {
@@ -128,7 +112,7 @@ export class Host {
   /** Hands over what is left after a drain: calls in flight stay recorded as started. */
   async handOverRest(timeoutMs: number): Promise<void> {
     for (const hosted of this.#hosted.values()) {
-      this.#endSession(hosted)
+      hosted.endSession()
       hosted.actor.send({ type: 'attempt.handed_over' })
     }
     await this.drain(timeoutMs)
@@ -157,13 +141,7 @@ export class Host {
       id: row.run_id,
       parent: root,
     } as never) as unknown as RunActor
-    const hosted: Hosted = {
-      actor,
-      ledger,
-      session: null,
-      sessions: 0,
-      cancelledAt: null,
-    }
+    const hosted = new Hosted(actor, ledger, this.#options.monotonicMs())
     this.#hosted.set(row.run_id, hosted)
     actor.start()
     if (unrestorable === null) return hosted
@@ -181,7 +159,7 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     // Ending something needs no lease; starting something does.
-    if (effect === 'endSession') return this.#endSession(hosted)
+    if (effect === 'endSession') return hosted.endSession()
     if (effect === 'cancelSession') return this.#cancel(hosted)
     this.#start(hosted).catch((error: unknown) => this.#notStarted(hosted, error))
   }
@@ -238,28 +216,32 @@ export class Host {
       input,
       calls,
     }
-    const port = sessionPort(hosted.actor, this.#options.lease, isOpen)
+    const { lease, monotonicMs } = this.#options
+    hosted.vitals.begin(monotonicMs())
+    const port = sessionPort({
+      actor: hosted.actor,
+      lease,
+      isOpen,
+      fed: () => hosted.fed(isOpen),
+      onSaid: (message) => {
+        hosted.vitals.note(message, monotonicMs())
+        hosted.feed()
+      },
+    })
     hosted.session = this.#options.startSession(job, port, (reason) => {
       if (isOpen()) this.#lose(hosted, reason)
     })
     if (ledger.status === 'cancel_requested') hosted.session.cancel()
     // Claimed by a flush that was under way when the drain began: handed over before any of its code runs.
-    if (this.#draining) hosted.session.drain()
+    if (this.#draining) hosted.drain()
   }
 
   #cancel(hosted: Hosted): void {
-    hosted.cancelledAt = this.#options.monotonicMs()
-    if (hosted.session) return hosted.session.cancel()
+    hosted.cancel(this.#options.monotonicMs())
+    if (hosted.session) return
     // Nothing of the agent has started yet, and nothing will.
     hosted.sessions += 1
     hosted.actor.send({ type: 'session.exited' })
-  }
-
-  /** Whether it ended by itself or not: nothing of it is left, and nothing that it still sends counts. */
-  #endSession(hosted: Hosted): void {
-    hosted.sessions += 1
-    hosted.session?.kill()
-    hosted.session = null
   }
 
   #isHosted(hosted: Hosted): boolean {
@@ -270,7 +252,7 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     this.#hosted.delete(runId)
-    if (reason === 'fenced') this.#endSession(hosted)
+    if (reason === 'fenced') hosted.endSession()
     hosted.actor.send({ type: 'actor.released' })
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()

@@ -120,6 +120,7 @@ export class Ledger extends RecordDraft {
         checkpoint_id: fields.checkpoint_id,
         checkpoint_type: fields.checkpoint_type,
         stuck_reason: fields.stuck_reason,
+        turn_extended_ms: fields.turn_extended_ms,
         progress,
         model: fields.model,
         input_tokens: fields.input_tokens,
@@ -180,7 +181,12 @@ function sameChart(a: RunSnapshot, b: RunSnapshot): boolean {
 }
 
 /** What others say of the run: none of it is progress of its own. */
-const OBSERVATIONS: ReadonlySet<string> = new Set(['stuck.noted', 'stuck.cleared'])
+const OBSERVATIONS: ReadonlySet<string> = new Set([
+  'stuck.noted',
+  'stuck.cleared',
+  'turn.extended',
+  'verdict.noted',
+])
 
 const effects: readonly string[] = RUN_EFFECTS
 const isEffect = (action: string): action is RunEffect => effects.includes(action)

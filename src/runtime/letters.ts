@@ -17,9 +17,13 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
       request_id: textOrNull(row.payload['request_id']),
     },
   }
-  if (row.kind === 'cancel') {
+  if (row.kind === 'recycle')
+    return { type: 'run.recycled', forced: row.payload['force'] === true, by, letter }
+  if (row.kind === 'cancel' || row.kind === 'stop') {
     return { type: 'cancel.requested', by, reason, letter }
   }
+  if (row.kind === 'extend')
+    return { type: 'turn.extended', by_ms: Number(row.payload['by_ms']), letter }
   if (row.kind === 'resume') {
     const resolutions = (row.payload['resolutions'] ?? []) as unknown as {
       call: UnknownCall

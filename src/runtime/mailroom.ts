@@ -61,6 +61,13 @@ export class Mailroom {
     return false
   }
 
+  /** Ends a run that has waited in line for too long; false when it waits no longer. */
+  async expire(runId: string, limit_ms: number): Promise<boolean> {
+    const row = await this.#options.loadRun(runId)
+    if (row?.status !== 'queued' && row?.status !== 'waiting_on_lane') return false
+    return this.#decide(row, [{ type: 'queue.expired', limit_ms }])
+  }
+
   async #deliver(runId: string): Promise<void> {
     const { host, inboxOf, loadRun, hint } = this.#options
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
@@ -68,7 +75,12 @@ export class Mailroom {
       const messages = letters.flatMap((letter) => messageOfLetter(letter) ?? [])
       if (messages.length === 0) return
       if (host.has(runId)) {
-        for (const message of messages) host.send(runId, message)
+        // Answered when it is committed: whoever asked sees it in the run from then on.
+        const settled = messages.map(
+          (message) =>
+            new Promise((resolve) => void host.send(runId, message, () => resolve(null))),
+        )
+        await Promise.all(settled)
         return
       }
       const row = await loadRun(runId)

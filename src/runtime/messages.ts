@@ -12,6 +12,18 @@ export interface Question {
   prompt: string
 }
 
+/** Why the watchdog ends a run that is stuck for too long, or (`would_end`) would end it. */
+export interface Verdict {
+  result: 'ended' | 'would_end'
+  clock: string
+  stuck_reason: string
+  /** How long a run may be stuck, and how long this one is. */
+  limit_ms: number
+  stuck_ms: number
+  /** The last thing that is known of its executor. */
+  executor_silent_ms: number
+}
+
 /** What a human says of a call whose outcome is unknown, or of a crash loop. */
 export interface Resolution {
   outcome: 'succeeded' | 'failed' | 'retry'
@@ -41,6 +53,10 @@ interface Payloads {
   'run.completed': { output: Json; size: number }
   'run.failed': { code: string; message: string }
   'cancel.requested': { by: string; reason: string | null }
+  'run.recycled': { by: string; verdict?: Verdict }
+  'verdict.noted': { verdict: Verdict }
+  'queue.expired': { limit_ms: number }
+  'turn.extended': { by_ms: number }
   'stuck.noted': { limit_ms: number; since: string }
   'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }
 }

@@ -9,6 +9,7 @@ import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { setNodeStatus } from '../store/nodes.ts'
+import { lateInLine } from '../store/reconcile.ts'
 import { deleteExpired } from '../store/retention.ts'
 import {
   findCommand,
@@ -30,9 +31,10 @@ import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
+import { Reconciler } from './reconciler.ts'
 import { Retention } from './retention.ts'
 import { retried } from './retried.ts'
-import { Watchdog } from './watchdog.ts'
+import { type AutoTerminate, Watchdog, type WatchdogLimits } from './watchdog.ts'
 import { within } from '../within.ts'
 
 export interface NodeOptions {
@@ -47,11 +49,12 @@ export interface NodeOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
+  reconcileIntervalMs: number
+  /** Runs that have waited in line for so long are ended. */
+  queueTimeoutMs: number
   /** Runs that ended so long ago are deleted; null: never. */
   retentionMs: number | null
-  /** How often the watchdog looks, and how long an executor may be silent. */
-  watchdogIntervalMs: number
-  watchdogExecutorMs: number
+  watchdog: { intervalMs: number; limits: WatchdogLimits; autoTerminate: AutoTerminate }
   clock: Clock
   log: Logger
   /** Another chart than the one of this code: tests plant mutants. */
@@ -81,6 +84,7 @@ export class RunlaneNode {
   #rounds: Rounds
   #watchdog: Watchdog
   #retention: Retention | null
+  #reconciler: Reconciler
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
 
@@ -167,6 +171,13 @@ export class RunlaneNode {
     })
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
     const { retentionMs } = options
+    this.#reconciler = new Reconciler({
+      everyMs: options.reconcileIntervalMs,
+      queueTimeoutMs: options.queueTimeoutMs,
+      lateInLine: (limitMs, limit) => lateInLine(database.runtime, limitMs, limit),
+      expire: (runId, limitMs) => this.#mailroom.expire(runId, limitMs),
+      log,
+    })
     this.#retention =
       retentionMs === null
         ? null
@@ -176,9 +187,8 @@ export class RunlaneNode {
           })
     this.#watchdog = new Watchdog({
       runs: () => this.#host.watched(),
-      intervalMs: options.watchdogIntervalMs,
-      executorMs: options.watchdogExecutorMs,
-      now: clock.now,
+      ...options.watchdog,
+      ...clock,
     })
   }
 
@@ -207,6 +217,7 @@ export class RunlaneNode {
     this.#rounds.start()
     this.#watchdog.start()
     this.#retention?.start()
+    this.#reconciler.start()
     this.committer.claim()
   }
 
@@ -218,7 +229,11 @@ export class RunlaneNode {
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
     this.#watchdog.stop()
-    const passEnded = Promise.all([this.#rounds.stop(), this.#retention?.stop()])
+    const passEnded = Promise.all([
+      this.#rounds.stop(),
+      this.#retention?.stop(),
+      this.#reconciler.stop(),
+    ])
     // A flush under way may have claimed runs: they are known, and drained, when it is answered.
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
     await this.#host.drain(DRAIN_MS)

@@ -1,6 +1,7 @@
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
-import type { KeyDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
+import { newRecordId } from '../ids.ts'
+import type { AuditDraft, KeyDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
 import type { CheckpointType, HostedRow, RunRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
 
@@ -16,6 +17,7 @@ export type RunFields = Pick<
   | 'checkpoint_id'
   | 'checkpoint_type'
   | 'stuck_reason'
+  | 'turn_extended_ms'
   | 'model'
   | 'input_tokens'
   | 'output_tokens'
@@ -51,6 +53,7 @@ export class RecordDraft {
       checkpoint_id: row.checkpoint_id,
       checkpoint_type: row.checkpoint_type,
       stuck_reason: row.stuck_reason,
+      turn_extended_ms: row.turn_extended_ms,
       model: row.model,
       input_tokens: row.input_tokens,
       output_tokens: row.output_tokens,
@@ -126,6 +129,18 @@ export class RecordDraft {
   /** Of the run nothing but its fields has changed. */
   touch(): void {
     this.open()
+  }
+
+  /** An audit row of something that no command asked for. */
+  audit(row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'>): void {
+    this.open().audits.push({
+      ...row,
+      audit_key: newRecordId(),
+      target: this.runId,
+      run_id: this.runId,
+      outcome: 'applied',
+      request_id: null,
+    })
   }
 
   /** The record that is open; the first thing written opens it. */

@@ -1,3 +1,4 @@
+import { clip } from '../clip.ts'
 import type { Question } from './messages.ts'
 import { isTerminal, type CallRow, type CheckpointType, type RunStatus } from '../store/rows.ts'
 
@@ -39,6 +40,14 @@ export function resumeBlocker(run: ResumeFacts): string | null {
   return null
 }
 
+const INPUT_LENGTH_MAX = 500
+
+/** So that whoever is asked can look it up outside. */
+function argumentsOf({ input }: CallRow): string {
+  if (input === null || input === undefined) return ''
+  return ` with ${clip(typeof input === 'string' ? input : JSON.stringify(input), INPUT_LENGTH_MAX)}`
+}
+
 /** What a human is asked about a call of unknown outcome. */
 export function questionOf(
   runId: string,
@@ -52,6 +61,6 @@ export function questionOf(
     kind: 'unknown_tool_call',
     tool_call_id: call.tool_call_id,
     tool: call.tool,
-    prompt: `The call ${call.tool_call_id} of ${call.tool} was started and its outcome is not recorded${why === null ? '' : ` (${why})`}. Did it happen?`,
+    prompt: `The call ${call.tool_call_id} of ${call.tool}${argumentsOf(call)} was started and its outcome is not recorded${why === null ? '' : ` (${why})`}. Did it happen?`,
   }
 }

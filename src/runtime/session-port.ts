@@ -2,13 +2,30 @@ import type { SessionPort } from '../agents/port.ts'
 import { SessionClosed } from '../errors.ts'
 import type { RunActor, Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
-import type { MessageOf } from './messages.ts'
+import type { MessageOf, RunMessage } from './messages.ts'
+
+export interface SessionPortOptions {
+  actor: RunActor
+  lease: Lease
+  /** False as soon as nothing that the session says counts any more. */
+  isOpen: () => boolean
+  /** Resolves when the run may be fed: at once, unless it is stuck. */
+  fed: () => Promise<void>
+  /** Told of all that the session says, when it is decided. */
+  onSaid: (message: RunMessage) => void
+}
 
 /**
- * The port of one session: what it says is decided by the actor of its run, and what it wants to do waits for the commit
- * and the lease. Closed as soon as `isOpen` says no: from then on nothing that it says counts.
+ * The port of one session: what it says is decided by the actor of its run, and what it wants to do waits for the commit,
+ * the lease, and while the run is stuck for its recovery.
  */
-export function sessionPort(actor: RunActor, lease: Lease, isOpen: () => boolean): SessionPort {
+export function sessionPort({
+  actor,
+  lease,
+  isOpen,
+  fed,
+  onSaid,
+}: SessionPortOptions): SessionPort {
   const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
   const committed = (
     message: { type: 'barrier.asked' } | MessageOf<'tool.started'>,
@@ -20,21 +37,29 @@ export function sessionPort(actor: RunActor, lease: Lease, isOpen: () => boolean
         else reject(closed())
       }
       actor.send({ ...message, settled })
+      if (message.type === 'tool.started') onSaid(message)
     })
   const mayAct = async (): Promise<true> => {
     while (!lease.held) await lease.whenHeld()
     if (!isOpen()) throw closed()
     return true
   }
+  const barrier = async (): Promise<void> => {
+    await committed({ type: 'barrier.asked' })
+    await mayAct()
+  }
   return {
     send: (message) => {
-      if (isOpen()) actor.send(message)
+      if (!isOpen()) return
+      actor.send(message)
+      onSaid(message)
     },
     beat: () => {},
     begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
-    barrier: async () => {
-      await committed({ type: 'barrier.asked' })
-      await mayAct()
+    barrier,
+    clearance: async () => {
+      await fed()
+      await barrier()
     },
   }
 }

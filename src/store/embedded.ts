@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
+import { on } from 'node:events'
 import { mkdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { connect } from 'node:net'
@@ -46,7 +46,7 @@ export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> 
     name: 'embedded-database',
   })
   try {
-    await once(worker, 'message')
+    await told(worker, 'ready')
   } catch (cause) {
     await unlock()
     throw new StartError(
@@ -60,7 +60,7 @@ export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> 
   return {
     target: { url: 'postgres://postgres@localhost/postgres', socket, notifies: false },
     close: async () => {
-      const closed = once(worker, 'message')
+      const closed = told(worker, 'closed')
       worker.postMessage('close')
       await closed
       await worker.terminate()
@@ -68,6 +68,15 @@ export async function startEmbedded(dataDir: string): Promise<EmbeddedDatabase> 
       await unlock()
     },
   }
+}
+
+/** Resolves at this word of the worker; others, such as those of `node --watch`, are not for us. */
+async function told(worker: Worker, word: string): Promise<void> {
+  for await (const [message] of on(worker, 'message', { close: ['exit'] }) as AsyncIterable<
+    [unknown]
+  >)
+    if (message === word) return
+  throw new Error('its thread has ended')
 }
 
 function socketPath(directory: string): string {

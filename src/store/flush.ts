@@ -62,6 +62,7 @@ export interface RowChange {
   checkpoint_id: string | null
   checkpoint_type: CheckpointType | null
   stuck_reason: string | null
+  turn_extended_ms: number
   /** The run itself has moved; false for what the watchdog alone has to say. */
   progress: boolean
   model: string | null

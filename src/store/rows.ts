@@ -71,6 +71,9 @@ export interface RunRow {
   checkpoint_type: CheckpointType | null
   /** What the watchdog found; null while all is well. */
   stuck_reason: string | null
+  stuck_since: string | null
+  /** How much longer its turns may take than their clock says. */
+  turn_extended_ms: number
   /** The model called last, as `provider:model`. */
   model: string | null
   input_tokens: number
@@ -132,6 +135,8 @@ export interface CallRow {
   kind: CallKind
   tool: string
   args_hash: string | null
+  /** Of a tool call, for people: whole, or the beginning of its JSON text when it is long. */
+  input: Json
   effects: Effects | null
   outcome: 'started' | 'succeeded' | 'failed'
   result: Json

@@ -116,6 +116,30 @@ export async function findAgentRun(sql: Sql, conversationId: string): Promise<Ru
   return row
 }
 
+/** Unfinished runs of all nodes: stuck first, then those that have been silent for longest. */
+export async function openRuns(sql: Sql, limit: number): Promise<RunView[]> {
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from (
+      select o.run_id, o.stuck_reason is null as well, coalesce(o.last_progress_at, o.created_at) as silent_since
+      from runlane.agent_runs o where o.ended_at is null order by 2, 3, 1 limit ${limit}
+    ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
+    order by i.well, i.silent_since, i.run_id`
+}
+
+export async function stuckRunIds(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ run_id: string }[]>`
+    select run_id from runlane.agent_runs where stuck_reason is not null and ended_at is null order by run_id`
+  return rows.map((row) => row.run_id)
+}
+
+/** Unfinished root runs of a conversation, newest first. */
+export async function openRootsOf(sql: Sql, conversationId: string): Promise<RunView[]> {
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+    where r.conversation_id = ${conversationId} and r.ended_at is null and r.parent_run_id is null
+    order by r.run_id desc limit 1000`
+}
+
 /** These runs in the order asked for. */
 export async function findRuns(sql: Sql, runIds: string[]): Promise<RunView[]> {
   return sql<RunView[]>`

@@ -69,7 +69,8 @@ create table runlane.agent_runs (
   last_progress_at timestamp with time zone,
   model text,
   stuck_reason text,
-  stuck_since timestamp with time zone
+  stuck_since timestamp with time zone,
+  turn_extended_ms bigint not null default 0
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (
@@ -88,7 +89,8 @@ create table runlane.agent_tool_results (
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
   duration_ms integer,
-  provider_call_id text
+  provider_call_id text,
+  input jsonb
 ) with (fillfactor=80);
 
 create table runlane.agents (

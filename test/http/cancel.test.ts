@@ -211,4 +211,16 @@ describe.each(DATABASES)('on %s', (database) => {
   test('nothing failed inside', () => {
     expect(service.stderr()).not.toMatch(/"level":"error"/)
   })
+
+  test('the answer to a cancel is written when it is in the run: nobody sees it as if nothing had been asked', async () => {
+    const runs = await Promise.all(
+      Array.from({ length: 40 }, () => createRun(scripted([{ think: 60_000 }]))),
+    )
+    const answers = await Promise.all(
+      runs.map(({ run_id }) => post(`/runs/${run_id}/cancel`, { reason: 'seen at once' })),
+    )
+    expect(answers.filter(({ body }) => body.run.cancel_requested !== true)).toEqual([])
+    expect(answers.filter(({ body }) => body.command.status !== 'applied')).toEqual([])
+    for (const { run_id } of runs) await waitForRun(run_id)
+  })
 })

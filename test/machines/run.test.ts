@@ -262,8 +262,10 @@ describe('a stuck run', () => {
   test('recovers from nothing by progress when its turn took too long', () => {
     for (const event of progress)
       expect(after(...begun, stuck('turn'), event).context.stuck_clock).toBe('turn')
-    const more = after(...begun, stuck('turn'), { type: 'stuck.cleared' })
+    const more = after(...begun, stuck('turn'), { type: 'turn.extended' })
     expect(more.context.stuck_clock).toBeNull()
+    const other = after(...begun, stuck('tool'), { type: 'turn.extended' })
+    expect(other.context.stuck_clock).toBe('tool')
   })
 
   test('is flagged by the turn over whatever was found before, and by nothing over the turn', () => {

@@ -35,6 +35,7 @@ const lost = (recovery: 'auto' | 'manual'): RunEvent => ({
 
 const ALWAYS: readonly RunEvent[] = [
   { type: 'lane.granted' },
+  { type: 'queue.expired' },
   { type: 'run.claimed' },
   { type: 'input.replaced' },
   { type: 'session.ready' },
@@ -57,6 +58,10 @@ const ALWAYS: readonly RunEvent[] = [
   { type: 'stuck.noted', stuck_reason: 'executor.unresponsive(15s)', clock: 'executor' },
   { type: 'stuck.noted', stuck_reason: 'turn.timeout(600s)', clock: 'turn' },
   { type: 'stuck.cleared' },
+  { type: 'turn.extended' },
+  { type: 'verdict.noted' },
+  { type: 'run.recycled', forced: false },
+  { type: 'run.recycled', forced: true },
 ]
 
 /** What can happen to a run here: the surroundings end no call that was not started, and no run is due twice. */

@@ -15,6 +15,7 @@ import { createApp } from '../../src/http/app.ts'
 import { Access } from '../../src/http/access/access.ts'
 import { ConnectionLimit } from '../../src/http/access/limits.ts'
 import { RunlaneNode } from '../../src/runtime/node.ts'
+import type { AutoTerminate, WatchdogLimits } from '../../src/runtime/watchdog.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
 import { migrate } from '../../src/store/migrate.ts'
 import { toolsOf } from './attempt.ts'
@@ -28,6 +29,11 @@ export interface WorldOptions {
   cancelTimeoutMs?: number
   leaseMs?: number
   watchdogExecutorMs?: number
+  /** Other clocks of it. */
+  watchdog?: Partial<WatchdogLimits>
+  autoTerminate?: AutoTerminate
+  queueTimeoutMs?: number
+  concurrency?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
   clock?: Clock
@@ -139,7 +145,12 @@ class LocalReplica implements Replica {
   static async start(url: string, alone: boolean, options: WorldOptions): Promise<LocalReplica> {
     const { machine = runMachine, recovery = 'auto', maxCrashes = 3 } = options
     const { cancelTimeoutMs = 180_000, leaseMs = 5_000, agents: extra = [] } = options
-    const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000 } = options
+    const {
+      autoTerminate = { mode: 'off' },
+      queueTimeoutMs = 3_600_000,
+      concurrency = 100,
+    } = options
+    const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000, watchdog = {} } = options
     const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
     const outbound = new Outbound(allow)
@@ -167,13 +178,24 @@ class LocalReplica implements Replica {
       nodeId: `node-${randomUUID().slice(0, 8)}`,
       version: '0.0.0-test',
       leaseMs,
-      concurrency: 100,
+      concurrency,
       recovery,
       maxCrashes,
       cancelTimeoutMs,
+      reconcileIntervalMs: 100,
+      queueTimeoutMs,
       retentionMs: null,
-      watchdogIntervalMs: 50,
-      watchdogExecutorMs,
+      watchdog: {
+        intervalMs: 50,
+        autoTerminate,
+        limits: {
+          reasoning: 30_000,
+          tool: 150_000,
+          turn: 600_000,
+          ...watchdog,
+          executor: watchdogExecutorMs,
+        },
+      },
       clock,
       log,
       machine,
@@ -215,7 +237,7 @@ class LocalReplica implements Replica {
     const { commits, leases, reads } = this.#database
     for (const sql of [commits.sql, leases.sql, reads]) void sql.end({ timeout: 0 })
     void this.#outbound.close()
-    this.#executors.close()
+    void this.#executors.close()
     // What is left of the node in this process comes to its end without being able to do anything.
     this.#drain ??= this.#node.stop()
     this.#drain.catch(() => {})

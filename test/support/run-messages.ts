@@ -12,6 +12,7 @@ export const callOf = (position: number, changes: Partial<SessionCall> = {}): Se
   kind: 'tool',
   tool: 'search',
   args_hash: null,
+  input: null,
   effects: 'unsafe',
   outcome: 'started',
   result: null,
@@ -50,6 +51,19 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
   'run.completed': { output: 1, size: 1 },
   'run.failed': { code: 'agent_error', message: 'boom' },
   'cancel.requested': { by: 'test', reason: null },
+  'queue.expired': { limit_ms: 3_600_000 },
+  'verdict.noted': {
+    verdict: {
+      result: 'would_end',
+      clock: 'tool',
+      stuck_reason: 'tool_call.timeout(150s)',
+      limit_ms: 1,
+      stuck_ms: 2,
+      executor_silent_ms: 0,
+    },
+  },
+  'run.recycled': { by: 'test' },
+  'turn.extended': { by_ms: 1_000 },
   'stuck.noted': { limit_ms: 15_000, since: '2026-01-01T00:00:00.000Z' },
   'resume.requested': { by: 'test', resolutions: [] },
 }

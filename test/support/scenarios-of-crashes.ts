@@ -134,32 +134,6 @@ export const crashScenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a run that blocks its executor is flagged as stuck, and no longer when the executor answers again',
-    needs: ['active--stuck.noted[0]', 'active--stuck.cleared[0]'],
-    alone: { watchdogExecutorMs: 300 },
-    async play({ service, deadlineMs }) {
-      const { api, post, tells, events, ends } = play(service, deadlineMs)
-      const stuck_reason = 'executor.unresponsive(300ms)'
-      const run = await post([{ spin: 1_500 }, { think: 60_000 }])
-      await tells(run, 'run_stuck')
-      expect((await api.get('/runs?stuck=true')).body.runs).toMatchObject([
-        { run_id: run.run_id, stuck_reason, status: 'running' },
-      ])
-      await tells(run, 'run_recovered')
-      expect((await api.get('/runs?stuck=true')).body.runs).toEqual([])
-      expect((await api.get(`/runs/${run.run_id}`)).body.stuck_reason).toBeNull()
-      const told = (await events(run)).flatMap(({ event_type, payload }) =>
-        /^run_(stuck|recovered)$/.test(event_type) ? [payload] : [],
-      )
-      expect(told).toMatchObject([
-        { stuck_reason, clock: 'executor', limit_ms: 300 },
-        { stuck_reason },
-      ])
-      await api.cancel(run.run_id)
-      expect(await ends(run)).toMatchObject({ status: 'cancelled' })
-    },
-  },
-  {
     name: 'a call that never ends holds a cancelled run for the cancel time-out, however often it is cancelled',
     needs: [
       'active.cancel_requested--cancel.expired[0]',

@@ -1,5 +1,6 @@
 import { expect } from 'vitest'
 import { crashScenarios } from './scenarios-of-crashes.ts'
+import { watchdogScenarios } from './scenarios-of-watchdog.ts'
 import { BESIDE, STUBBORN } from './scenario-agents.ts'
 import { names, play, type Scenario } from './scenario.ts'
 
@@ -229,4 +230,5 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   ...crashScenarios,
+  ...watchdogScenarios,
 ]

@@ -1,7 +1,7 @@
 /** Tokens, the audit trail, nodes. */
 import { z } from 'zod'
 import { endpoint, ROLES } from './endpoint.ts'
-import { listOf } from './objects.ts'
+import { listOf, node } from './objects.ts'
 import { auditCursor, instant, limit, time } from './values.ts'
 
 const text = z.string()
@@ -90,19 +90,6 @@ export const listNodes = endpoint({
   role: 'admin',
   does: 'the replicas that serve or have served within a day',
   answers: {
-    200: listOf(
-      'nodes',
-      z
-        .object({
-          node_id: text,
-          epoch: z.number().int(),
-          status: text,
-          version: text,
-          started_at: time,
-          last_seen_at: time,
-          active_runs: z.number().int(),
-        })
-        .meta({ id: 'Node' }),
-    ),
+    200: listOf('nodes', node),
   },
 })

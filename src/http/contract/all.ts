@@ -4,6 +4,7 @@ import * as agents from './agents.ts'
 import * as charts from './charts.ts'
 import { cancelAgentRun, getAgentStatus } from './conversations.ts'
 import * as runs from './runs.ts'
+import * as runtime from './runtime.ts'
 import * as service from './service.ts'
 import * as streams from './streams.ts'
 
@@ -15,6 +16,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...Object.values(streams),
   ...Object.values(agents),
   ...Object.values(charts),
+  ...Object.values(runtime),
   ...Object.values(admin),
   ...Object.values(service),
 ]

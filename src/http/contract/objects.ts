@@ -1,5 +1,6 @@
 /** The objects of the answers. */
 import { z } from 'zod'
+import { GATES } from '../../runtime/gates.ts'
 import { VISIBILITIES } from '../../store/rows.ts'
 import { json, jsonObject, nextCursor, status, time } from './values.ts'
 
@@ -74,6 +75,9 @@ export const toolResult = z
     position: count,
     kind: z.enum(['tool', 'step', 'model']),
     tool: text,
+    input: json.meta({
+      description: 'of a tool call; the beginning of its JSON text when it is long',
+    }),
     effects: z.enum(['none', 'idempotent', 'unsafe']).nullable(),
     outcome: z.enum(['started', 'succeeded', 'failed']),
     result: json,
@@ -129,6 +133,36 @@ export const statechart = z
     svg_url: text,
   })
   .meta({ id: 'Statechart' })
+
+export const node = z
+  .object({
+    node_id: text,
+    epoch: count,
+    status: text,
+    version: text,
+    started_at: time,
+    last_seen_at: time,
+    active_runs: count,
+  })
+  .meta({ id: 'Node' })
+
+export const diagnosis = z
+  .object({
+    summary: text.meta({ description: 'one plain sentence' }),
+    causes: z.array(
+      z.object({
+        gate: z.enum(GATES),
+        run_id: text,
+        since: time.nullable(),
+        holder: text.nullable(),
+        limit: count.nullable(),
+        current: count.nullable(),
+        evidence: text,
+        action: text.nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'Diagnosis' })
 
 export const resumePreview = z
   .object({

@@ -5,6 +5,7 @@ import {
   attempt,
   checkpoint,
   commanded,
+  diagnosis,
   event,
   journal,
   listOf,
@@ -15,6 +16,7 @@ import {
 } from './objects.ts'
 import { runBody } from './run-body.ts'
 import {
+  durationMs,
   flag,
   id,
   instant,
@@ -183,6 +185,16 @@ export const listAttempts = endpoint({
   answers: { 200: listOf('attempts', attempt) },
 })
 
+export const getDiagnosis = endpoint({
+  id: 'getDiagnosis',
+  method: 'GET',
+  path: '/runs/{run_id}/diagnosis',
+  tag: 'Runs',
+  role: 'operator',
+  does: 'why it is where it is: the chain of what it waits for, since when, and what would unblock it',
+  answers: { 200: diagnosis },
+})
+
 export const previewResume = endpoint({
   id: 'previewResume',
   method: 'GET',
@@ -191,6 +203,20 @@ export const previewResume = endpoint({
   role: 'operator',
   does: 'what a resume would replay, which calls are of unknown outcome, what blocks it',
   answers: { 200: resumePreview },
+})
+
+export const extendRun = endpoint({
+  id: 'extendRun',
+  method: 'POST',
+  path: '/runs/{run_id}/extend',
+  tag: 'Runs',
+  role: 'operator',
+  audits: 'agent_runtime.extend',
+  does: 'gives its turns more time than the watchdog would',
+  keyed: true,
+  body: z.strictObject({ by: durationMs, reason }),
+  answers: { 202: commanded },
+  refuses: ['not_active'],
 })
 
 const resolution = z.strictObject({

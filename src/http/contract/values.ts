@@ -37,6 +37,14 @@ export const duration = z
   })
   .meta(shown(DURATION))
 
+/** `"10m"` in milliseconds. */
+export const durationMs = z
+  .string()
+  .transform((text, context) =>
+    readDuration(text, { addIssue: (message) => context.addIssue(message) }),
+  )
+  .meta(shown(DURATION))
+
 const WAIT_MS_MAX = 5 * 60_000
 /** `?wait=30s` in milliseconds, at most five minutes. */
 export const wait = z
@@ -59,6 +67,12 @@ export const limit = numberOfText(PAGE_MAX)
   .pipe(z.number().min(1))
   .default(100)
   .meta(shown({ type: 'integer', minimum: 1, maximum: PAGE_MAX, default: 100 }))
+
+/** A whole number in a query. */
+export const integer = (least: number, most: number) =>
+  numberOfText(most)
+    .pipe(z.number().min(least))
+    .meta(shown({ type: 'integer', minimum: least, maximum: most }))
 
 const SEQUENCE_MAX = 2_147_483_647
 export const sequence = numberOfText(SEQUENCE_MAX).meta(

@@ -6,8 +6,10 @@
 alter table runlane.agent_runs add column model text;
 alter table runlane.agent_runs add column stuck_reason text;
 alter table runlane.agent_runs add column stuck_since timestamptz;
+alter table runlane.agent_runs add column turn_extended_ms bigint not null default 0;
 create index agent_runs_stuck on runlane.agent_runs (run_id) where stuck_reason is not null;
 alter table runlane.agent_tool_results add column provider_call_id text;
+alter table runlane.agent_tool_results add column input jsonb;
 
 create table runlane.agents (
   name text primary key,
@@ -59,7 +61,7 @@ begin
         checkpoint_id = x.checkpoint_id, checkpoint_type = x.checkpoint_type, model = coalesce(x.model, r.model),
         input_tokens = coalesce(x.input_tokens, r.input_tokens), output_tokens = coalesce(x.output_tokens, r.output_tokens),
         ended_at = case when x.ends then coalesce(r.ended_at, at) end,
-        stuck_reason = x.stuck_reason, stuck_since = case when x.stuck_reason = r.stuck_reason then r.stuck_since
+        turn_extended_ms = coalesce(x.turn_extended_ms, r.turn_extended_ms), stuck_reason = x.stuck_reason, stuck_since = case when x.stuck_reason = r.stuck_reason then r.stuck_since
           when x.stuck_reason is not null then at end,
         last_heartbeat_at = at,
         last_progress_at = case when x.progress is false then r.last_progress_at else at end
@@ -67,7 +69,7 @@ begin
         last_sequence int, status text, detail text, holds_lane boolean, attempt int, chart jsonb, releases boolean,
         joins_from text, frees_lane boolean, ends boolean, cancel_requested boolean, phase text, saying text, tool text,
         error_code text, error_message text, checkpoint_id text, checkpoint_type text, model text, stuck_reason text,
-        progress boolean,
+        turn_extended_ms bigint, progress boolean,
         input_tokens bigint, output_tokens bigint)
       where r.run_id = x.run_id and r.version = x.version and r.owner_epoch is not distinct from x.owner_epoch
       returning r.run_id, r.lane_key, x.frees_lane, x.joins_from
@@ -94,14 +96,14 @@ begin
   end if;
   if flush ? 'results' then
     insert into runlane.agent_tool_results as t (run_id, tool_call_id, provider_call_id, position, settled, kind, tool,
-      args_hash, effects, outcome, result, error_message, attempt, started_at, finished_at, duration_ms)
+      args_hash, input, effects, outcome, result, error_message, attempt, started_at, finished_at, duration_ms)
     select x.run_id, x.tool_call_id, x.provider_call_id, x.position,
       -- An answer given while the run is parked settles after all that is recorded.
       case when x.settled is null and x.outcome <> 'started' then (select coalesce(max(s.settled), 0) + 1
-        from runlane.agent_tool_results s where s.run_id = x.run_id) else x.settled end, x.kind, x.tool, x.args_hash, x.effects, x.outcome, x.result,
+        from runlane.agent_tool_results s where s.run_id = x.run_id) else x.settled end, x.kind, x.tool, x.args_hash, x.input, x.effects, x.outcome, x.result,
       x.error_message, x.attempt, at, case when x.outcome <> 'started' then at end, x.duration_ms
     from jsonb_to_recordset(flush -> 'results') as x (run_id text, tool_call_id text, provider_call_id text, position int, settled int, kind text,
-      tool text, args_hash text, effects text, outcome text, result jsonb, error_message text, attempt int,
+      tool text, args_hash text, input jsonb, effects text, outcome text, result jsonb, error_message text, attempt int,
       duration_ms int)
     where whole or x.run_id = any (accepted)
     on conflict (run_id, tool_call_id) do update set outcome = excluded.outcome, settled = excluded.settled,

@@ -1,0 +1,86 @@
+import type { Hono } from 'hono'
+import { Refusal } from '../errors.ts'
+import { readSnapshot } from '../store/snapshot.ts'
+import { openRootsOf, stuckRunIds, findRun } from '../store/runs.ts'
+import * as contract from './contract/runtime.ts'
+import { answer, Routes } from './routes.ts'
+import { toSummary } from './run-view.ts'
+import { giveOnce } from './commands.ts'
+import type { Service } from './service.ts'
+
+/** The snapshot, and what operators do with what they see there. */
+export function runtimeRoutes(app: Hono, service: Service): void {
+  const { reads, node } = service
+  const { commands } = node
+  const routes = new Routes(app, service)
+
+  routes.on(contract.getSnapshot, async ({ query: { limit } }) => {
+    const { runs, summary, ...rest } = await readSnapshot(reads, limit + 1)
+    const shown = runs.slice(0, limit)
+    return answer(200, {
+      summary,
+      runs: nested(shown.map(toSummary)),
+      truncated: runs.length > limit,
+      ...rest,
+    })
+  })
+
+  routes.on(contract.stopRun, (asked) =>
+    giveOnce(service, asked, async (caller) =>
+      commands.cancel(await target(asked.params.conversation_id), caller, asked.body, 'stop'),
+    ),
+  )
+
+  routes.on(contract.recycleRun, (asked) =>
+    giveOnce(service, asked, async (caller) =>
+      commands.recycle(await target(asked.params.conversation_id), caller, asked.body),
+    ),
+  )
+
+  routes.on(contract.sweep, async ({ caller, body: { reason } }) => {
+    const run_ids: string[] = []
+    for (const runId of await stuckRunIds(reads)) {
+      // One that has recovered or ended meanwhile is spared, and audited as refused.
+      const command = await commands.recycle(runId, caller, { reason }).catch((error: unknown) => {
+        if (error instanceof Refusal) return null
+        throw error
+      })
+      if (command) run_ids.push(runId)
+    }
+    return answer(200, { recycled: run_ids.length, run_ids })
+  })
+
+  /** A run by its id, or the one that a conversation means. @throws Refusal not_found, ambiguous_target */
+  async function target(id: string): Promise<string> {
+    const known = id.length > 255 ? undefined : await findRun(reads, id)
+    if (known) return known.run_id
+    const roots = id.length > 255 ? [] : await openRootsOf(reads, id)
+    const active = roots.filter((run) => run.owner_epoch !== null)
+    if (active.length > 1) {
+      throw new Refusal('ambiguous_target', 'the conversation has several active runs: name one', {
+        run_ids: active.map((run) => run.run_id),
+      })
+    }
+    const [chosen] = active.length > 0 ? active : roots
+    if (!chosen)
+      throw new Refusal(
+        'not_found',
+        `no run or conversation ${id.slice(0, 64)} has anything to end`,
+      )
+    return chosen.run_id
+  }
+}
+
+type Nested = ReturnType<typeof toSummary> & { subagents: Nested[] }
+
+/** Children under their parents, each run once; a child whose parent is not among them stands for itself. */
+function nested(runs: ReturnType<typeof toSummary>[]): Nested[] {
+  const made = new Map<string, Nested>(runs.map((run) => [run.run_id, { ...run, subagents: [] }]))
+  const roots: Nested[] = []
+  for (const run of made.values()) {
+    const parent = run.parent_run_id === null ? undefined : made.get(run.parent_run_id)
+    if (parent) parent.subagents.push(run)
+    else roots.push(run)
+  }
+  return roots
+}

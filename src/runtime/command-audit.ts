@@ -1,0 +1,24 @@
+import { newRecordId } from '../ids.ts'
+import type { AuditDraft } from '../store/flush.ts'
+import type { HostedRow } from '../store/rows.ts'
+import type { Caller } from './command-desk.ts'
+
+/** The audit row of a command that was refused before it was written. */
+export const refusedCommand = (
+  run: HostedRow,
+  caller: Caller,
+  kind: string,
+  reason: string | undefined,
+  code: string,
+): AuditDraft => ({
+  audit_key: newRecordId(),
+  actor: caller.name,
+  role: caller.role,
+  action: `agent_runtime.${kind}`,
+  target: run.run_id,
+  run_id: run.run_id,
+  reason: reason ?? null,
+  outcome: 'refused',
+  code,
+  request_id: caller.requestId,
+})

@@ -1,0 +1,249 @@
+import { isTerminal, type RunStatus } from '../store/rows.ts'
+import type { WaitFacts } from '../store/diagnosis.ts'
+import type { Gate } from './gates.ts'
+
+/** One reason why a run is not further: since when, who or what holds it, what shows it, what would unblock it. */
+export interface Cause {
+  gate: Gate
+  /** The run that it is about: the one that was asked for, or one that it waits for. */
+  run_id: string
+  since: string | null
+  holder: string | null
+  limit: number | null
+  current: number | null
+  evidence: string
+  action: string | null
+}
+
+export interface Diagnosis {
+  /** One plain sentence. */
+  summary: string
+  /** The chain: what the run waits for, then what that waits for. */
+  causes: Cause[]
+}
+
+type Waiting = Exclude<RunStatus, 'completed' | 'failed' | 'cancelled' | 'timed_out'>
+type Explain = (facts: WaitFacts) => Omit<Cause, 'run_id'>[]
+
+/** How many runs a chain is followed. */
+const CHAIN_MAX = 20
+
+/**
+ * Why a run is where it is. `read` gives the facts of a run, so that the chain can be followed; a run that waits for
+ * itself is a `cycle`.
+ */
+export async function diagnose(
+  runId: string,
+  read: (runId: string) => Promise<WaitFacts | undefined>,
+): Promise<Diagnosis | undefined> {
+  const first = await read(runId)
+  if (!first) return undefined
+  if (isTerminal(first.status))
+    return { summary: `The run has ended: ${first.status}.`, causes: [] }
+  const causes: Cause[] = []
+  const seen = new Set<string>()
+  for (let facts: WaitFacts | undefined = first; facts && seen.size < CHAIN_MAX;) {
+    if (seen.has(facts.run_id)) {
+      causes.push({
+        ...cause('cycle', 'The chain of waiting runs comes back to itself.', 'cancel one of them'),
+        run_id: facts.run_id,
+      })
+      break
+    }
+    seen.add(facts.run_id)
+    const { run_id } = facts
+    causes.push(...causesOf(facts).map((one) => ({ ...one, run_id })))
+    const next: string | undefined =
+      facts.status === 'waiting_on_lane' ? facts.holder?.run_id : undefined
+    facts = next === undefined ? undefined : await read(next)
+  }
+  return { summary: summaryOf(first, causes), causes }
+}
+
+const causesOf = (facts: WaitFacts): Omit<Cause, 'run_id'>[] => {
+  if (isTerminal(facts.status)) return []
+  return EXPLAIN[facts.status as Waiting](facts)
+}
+
+/** By status, so that a new kind of waiting does not compile without an explanation. */
+const EXPLAIN: Record<Waiting, Explain> = {
+  waiting_on_lane: ({ holder, ahead, lane_key, status_since }) => [
+    {
+      ...cause(
+        'lane.held_by',
+        holder
+          ? `The lane ${lane_key} is held by ${holder.run_id}, which is ${holder.status}; ${ahead} ahead in line.`
+          : `The lane ${lane_key} is free and its turn has not been given yet; ${ahead} ahead in line.`,
+        holder ? `wait for ${holder.run_id}, or stop it` : 'none: it is next',
+      ),
+      since: status_since,
+      holder: holder?.run_id ?? null,
+      current: ahead,
+    },
+  ],
+  queued: (facts) => queuedCauses(facts),
+  resuming: (facts) => activeCauses(facts, 'It reads its records, to go on from them.'),
+  running: (facts) => activeCauses(facts, facts.phase ?? 'It works.'),
+  waiting_on_tool: (facts) => {
+    const [first] = facts.calls
+    const names = facts.calls.map(({ tool }) => tool).join(', ')
+    return [
+      ...stuckCauses(facts),
+      {
+        ...cause(
+          'tool.in_flight',
+          `Waiting for ${names || facts.tool || 'a tool'}.`,
+          'wait for it, or cancel the run',
+        ),
+        since: first?.started_at ?? facts.status_since,
+        holder: first?.tool_call_id ?? null,
+        current: facts.calls.length,
+      },
+      ...lostCauses(facts),
+    ]
+  },
+  waiting_on_child: (facts) => [
+    ...stuckCauses(facts),
+    {
+      ...cause('child.waiting', 'Waiting for a run that it delegated.', null),
+      since: facts.status_since,
+    },
+    ...lostCauses(facts),
+  ],
+  waiting_on_human: ({ questions, status_since }) =>
+    questions.length === 0
+      ? [
+          {
+            ...cause('human.waiting', 'It is parked without an open question.', 'cancel it'),
+            since: status_since,
+          },
+        ]
+      : questions.map(({ token_id, prompt, created_at }) => ({
+          ...cause('human.waiting', prompt, 'answer it: POST /runs/{run_id}/respond'),
+          since: created_at,
+          holder: token_id,
+        })),
+  cancel_requested: (facts) => [
+    {
+      ...cause(
+        'cancel.unacknowledged',
+        'It was asked to cancel and has not come to its next boundary.',
+        'wait: it is ended hard after the cancel time-out',
+      ),
+      since: facts.cancel_requested_at,
+      holder: facts.calls[0]?.tool_call_id ?? null,
+    },
+    ...stuckCauses(facts),
+    ...lostCauses(facts),
+  ],
+}
+
+function queuedCauses({
+  run_at,
+  holds_lane,
+  status_since,
+  queue,
+  serving,
+}: WaitFacts): Omit<Cause, 'run_id'>[] {
+  if (!holds_lane && run_at !== null)
+    return [
+      {
+        ...cause('not_before', `It is not to begin before ${run_at}.`, 'wait, or cancel it'),
+        since: status_since,
+      },
+    ]
+  const causes: Omit<Cause, 'run_id'>[] = []
+  if (queue.paused) {
+    const why = queue.paused_reason === null ? '' : `: ${queue.paused_reason}`
+    const evidence = `The queue ${queue.name} was paused by ${queue.paused_by ?? 'somebody'}${why}.`
+    causes.push({
+      ...cause('queue.paused', evidence, `resume the queue ${queue.name}`),
+      since: queue.paused_at,
+      holder: queue.paused_by,
+    })
+  }
+  if (queue.concurrency !== null && queue.active >= queue.concurrency)
+    causes.push({
+      ...cause(
+        'queue.at_capacity',
+        `The queue ${queue.name} runs as many as it may.`,
+        `raise the concurrency of ${queue.name}`,
+      ),
+      since: status_since,
+      limit: queue.concurrency,
+      current: queue.active,
+    })
+  if (serving === 0)
+    causes.push({
+      ...cause('queue.no_node', 'No node serves.', 'start a node'),
+      since: status_since,
+      current: 0,
+    })
+  if (causes.length > 0) return causes
+  const evidence = `It has the turn of its lane; ${serving} nodes serve, and none had a free slot yet.`
+  return [
+    {
+      ...cause('queue.at_capacity', evidence, 'start a node, or raise RUNLANE_CONCURRENCY'),
+      since: status_since,
+      current: queue.active,
+    },
+  ]
+}
+
+function activeCauses(facts: WaitFacts, evidence: string): Omit<Cause, 'run_id'>[] {
+  const bad = [...stuckCauses(facts), ...lostCauses(facts)]
+  if (bad.length > 0) return bad
+  return [{ ...cause('progressing', evidence, null), since: facts.last_progress_at }]
+}
+
+/** What the watchdog found; a tool that is silent is told by the call itself. */
+function stuckCauses({ stuck_reason, stuck_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
+  if (stuck_reason === null) return []
+  const gate = stuck_reason.startsWith('turn.')
+    ? 'turn.exceeded'
+    : stuck_reason.startsWith('executor.')
+      ? 'executor.unresponsive'
+      : stuck_reason.startsWith('tool_call.')
+        ? 'tool.in_flight'
+        : 'model.no_progress'
+  const action =
+    gate === 'turn.exceeded' ? 'extend it, stop it or recycle it' : 'stop it or recycle it'
+  return [
+    { ...cause(gate, `The watchdog found it stuck: ${stuck_reason}.`, action), since: stuck_since },
+  ]
+}
+
+function lostCauses({ owner }: WaitFacts): Omit<Cause, 'run_id'>[] {
+  if (owner && owner.status !== 'dead' && owner.status !== 'stopped' && !owner.lease_over) return []
+  const evidence = owner
+    ? `Its node ${owner.node_id} was seen last at ${owner.last_seen_at}.`
+    : 'No node hosts it.'
+  const action = 'wait: another node takes it over within seconds'
+  return [
+    {
+      ...cause('node.lost', evidence, action),
+      since: owner?.last_seen_at ?? null,
+      holder: owner?.node_id ?? null,
+    },
+  ]
+}
+
+const cause = (gate: Gate, evidence: string, action: string | null): Omit<Cause, 'run_id'> => ({
+  gate,
+  since: null,
+  holder: null,
+  limit: null,
+  current: null,
+  evidence,
+  action,
+})
+
+/** What the run waits for, and at the end of the chain what that waits for. */
+function summaryOf(facts: WaitFacts, causes: Cause[]): string {
+  const own = causes.find(({ run_id }) => run_id === facts.run_id)
+  const last = causes.findLast(({ gate }) => gate !== 'progressing' || causes.length === 1) ?? own
+  if (!own) return `The run is ${facts.status}.`
+  if (own.gate === 'progressing') return `The run makes progress: ${own.evidence}`
+  const beyond = last && last.run_id !== facts.run_id ? ` There: ${last.evidence}` : ''
+  return `The run is ${facts.status}: ${own.evidence}${beyond}`
+}

@@ -1,0 +1,77 @@
+import type { Sql } from './database.ts'
+import type { RunStatus } from './rows.ts'
+
+/** What the database knows about why a run waits; times are RFC 3339 text. */
+export interface WaitFacts {
+  run_id: string
+  status: RunStatus
+  detail: string | null
+  status_since: string
+  run_at: string | null
+  holds_lane: boolean
+  lane_key: string
+  stuck_reason: string | null
+  stuck_since: string | null
+  phase: string | null
+  tool: string | null
+  attempt: number
+  last_progress_at: string | null
+  cancel_requested_at: string | null
+  /** The run that holds its lane, if another one does. */
+  holder: { run_id: string; status: RunStatus; since: string } | null
+  /** Runs before it in the line of its lane. */
+  ahead: number
+  queue: {
+    name: string
+    concurrency: number | null
+    active: number
+    paused: boolean
+    paused_by: string | null
+    paused_at: string | null
+    paused_reason: string | null
+  }
+  /** Nodes that claim runs. */
+  serving: number
+  /** The node that hosts it; null when none does. */
+  owner: { node_id: string; status: string; last_seen_at: string; lease_over: boolean } | null
+  /** Tool calls in flight. */
+  calls: { tool_call_id: string; tool: string; started_at: string }[]
+  questions: {
+    token_id: string
+    kind: string
+    prompt: string
+    created_at: string
+    expires_at: string | null
+  }[]
+}
+
+/** In one statement, so that the facts fit together. */
+export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | undefined> {
+  const [row] = await sql<{ facts: WaitFacts }[]>`
+    select json_build_object(
+      'run_id', r.run_id, 'status', r.status, 'detail', r.detail, 'status_since', r.status_since, 'run_at', r.run_at,
+      'holds_lane', r.holds_lane, 'lane_key', r.lane_key, 'stuck_reason', r.stuck_reason, 'stuck_since', r.stuck_since,
+      'phase', r.phase, 'tool', r.tool, 'attempt', r.attempt, 'last_progress_at', r.last_progress_at,
+      'cancel_requested_at', r.cancel_requested_at,
+      'holder', (select json_build_object('run_id', h.run_id, 'status', h.status, 'since', h.status_since)
+        from runlane.agent_runs h where h.lane_key = r.lane_key and h.holds_lane and h.run_id <> r.run_id),
+      'ahead', (select count(*)::int from runlane.agent_runs a where r.status = 'waiting_on_lane'
+        and a.lane_key = r.lane_key and a.status = 'waiting_on_lane' and a.lane_position < r.lane_position),
+      'queue', (select json_build_object('name', q.name, 'concurrency', q.concurrency, 'paused', q.paused,
+          'paused_by', q.paused_by, 'paused_at', q.paused_at, 'paused_reason', q.paused_reason,
+          'active', (select count(*)::int from runlane.agent_runs b where b.owner_epoch is not null
+            and b.queue = q.name and b.status <> 'waiting_on_child'))
+        from runlane.queues q where q.name = r.queue),
+      'serving', (select count(*)::int from runlane.nodes n where n.status = 'serving' and n.lease_until > runlane.now()),
+      'owner', (select json_build_object('node_id', n.node_id, 'status', n.status, 'last_seen_at', n.last_seen_at,
+          'lease_over', n.lease_until < runlane.now()) from runlane.nodes n where n.epoch = r.owner_epoch),
+      'calls', (select coalesce(json_agg(json_build_object('tool_call_id', t.tool_call_id, 'tool', t.tool,
+          'started_at', t.started_at) order by t.position), '[]')
+        from runlane.agent_tool_results t where t.run_id = r.run_id and t.kind = 'tool' and t.outcome = 'started'),
+      'questions', (select coalesce(json_agg(json_build_object('token_id', w.token_id, 'kind', w.kind,
+          'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
+        from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')
+    ) as facts
+    from runlane.agent_runs r where r.run_id = ${runId}`
+  return row?.facts
+}

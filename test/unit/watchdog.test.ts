@@ -1,0 +1,183 @@
+import { describe, expect, test } from 'vitest'
+import { type AutoTerminate, Watchdog, type Watched } from '../../src/runtime/watchdog.ts'
+
+const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }
+
+/** A run under a simulated clock, looked at every second. */
+function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mode: 'off' }) {
+  let now = 1_000_000
+  const said: { type: string; stuck_reason?: string; since?: string; limit_ms?: number }[] = []
+  const run: Watched = {
+    status: 'running',
+    stuckClock: null,
+    stuckReason: null,
+    stuckSince: null,
+    judged: false,
+    override: null,
+    attemptSince: now,
+    silentSince: now,
+    executorSilentMs: 0,
+    own: [{}, {}],
+    turnExtraMs: 0,
+    forgive: (ms) => {
+      run.attemptSince += ms
+      run.silentSince += ms
+    },
+    send: (message) => {
+      said.push(message)
+      if (message.type === 'verdict.noted') run.judged = true
+      else if (message.type === 'stuck.noted') {
+        run.stuckClock = message.clock
+        run.stuckReason = message.stuck_reason
+        run.stuckSince ??= now
+      } else Object.assign(run, { stuckClock: null, stuckReason: null, stuckSince: null })
+    },
+    ...facts,
+  }
+  const watchdog = new Watchdog({
+    runs: () => [run],
+    intervalMs: 1_000,
+    limits: LIMITS,
+    autoTerminate,
+    monotonicMs: () => now,
+    now: () => now,
+  })
+  const pass = (seconds: number, each: () => void = () => {}): void => {
+    for (let nth = 0; nth < seconds; nth += 1) {
+      now += 1_000
+      each()
+      watchdog.look()
+    }
+  }
+  const freeze = (ms: number): void => {
+    now += ms
+    watchdog.look()
+  }
+  const reasons = () => said.map(({ type, stuck_reason }) => stuck_reason ?? type)
+  return { run, said, reasons, pass, freeze, at: () => now }
+}
+
+describe('each clock finds what it is for, at its limit and not before', () => {
+  test.each([
+    ['running', 'reasoning.no_progress(30s)', 30],
+    ['resuming', 'reasoning.no_progress(30s)', 30],
+    ['waiting_on_tool', 'tool_call.timeout(150s)', 150],
+    ['waiting_on_child', 'turn.timeout(600s)', 600],
+  ] as const)('%s: %s', (status, reason, seconds) => {
+    const { pass, said, reasons, run } = stage({ status })
+    pass(seconds)
+    expect(reasons()).toEqual([])
+    pass(1)
+    expect(reasons()).toEqual([reason])
+    expect(said[0]).toMatchObject({
+      limit_ms: seconds * 1_000,
+      since: new Date(run.silentSince).toISOString(),
+    })
+  })
+
+  test('a run that moves is stuck only by its turn', () => {
+    const moving = stage()
+    moving.pass(700, () => (moving.run.silentSince = moving.at()))
+    expect(moving.reasons()).toEqual(['turn.timeout(600s)'])
+  })
+
+  test('an executor that does not answer is found after 15 s, and forgotten when it answers', () => {
+    const { run, pass, reasons } = stage()
+    pass(20, () => (run.executorSilentMs += 1_000))
+    expect(reasons()).toEqual(['executor.unresponsive(15s)'])
+    pass(1, () => (run.executorSilentMs = 10))
+    expect(reasons()).toEqual(['executor.unresponsive(15s)', 'stuck.cleared'])
+  })
+
+  test('a run that was asked to cancel has no clock but the probe', () => {
+    const { run, pass, reasons } = stage({ status: 'cancel_requested' })
+    pass(700)
+    expect(reasons()).toEqual([])
+    pass(16, () => (run.executorSilentMs += 1_000))
+    expect(reasons()).toEqual(['executor.unresponsive(15s)'])
+  })
+})
+
+describe('limits of its own', () => {
+  test('of the run count before those of its agent, and these before the general ones', () => {
+    const agent = { reasoning: '5s', turn: '20s' }
+    const of = (...own: Watched['own']) => {
+      const one = stage({ own })
+      one.pass(31)
+      return one.reasons()
+    }
+    expect(of(agent, {})).toEqual(['reasoning.no_progress(5s)', 'turn.timeout(20s)'])
+    expect(of(agent, { reasoning: '10s' })).toEqual([
+      'reasoning.no_progress(10s)',
+      'turn.timeout(20s)',
+    ])
+    expect(of(agent, { reasoning: '1h', turn: '1h' })).toEqual([])
+  })
+
+  test('a turn that was extended has so much longer', () => {
+    const { run, pass, reasons } = stage({ turnExtraMs: 60_000 })
+    pass(660, () => (run.silentSince += 1_000))
+    expect(reasons()).toEqual([])
+    pass(1, () => (run.silentSince += 1_000))
+    expect(reasons()).toEqual(['turn.timeout(600s)'])
+  })
+})
+
+describe('auto-termination', () => {
+  const half = 30 * 60
+
+  test('is off unless asked for', () => {
+    const { pass, reasons } = stage({ own: [{ turn: '24d' }] })
+    pass(10 * half)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
+  })
+
+  test('ends what is stuck for longer than the limit, and says what it saw', () => {
+    const { pass, said } = stage({ own: [{ turn: '24d' }] }, { mode: 'on', afterMs: half * 1_000 })
+    pass(31 + half)
+    expect(said).toHaveLength(1)
+    pass(1)
+    expect(said[1]).toMatchObject({
+      type: 'run.recycled',
+      forced: false,
+      by: 'watchdog',
+      verdict: { result: 'ended', clock: 'reasoning', limit_ms: half * 1_000, stuck_ms: 1_801_000 },
+    })
+  })
+
+  test('in shadow tells once what it would do, and does nothing', () => {
+    const shadow = { mode: 'shadow', afterMs: half * 1_000 } as const
+    const { pass, said } = stage({ own: [{ turn: '24d' }] }, shadow)
+    pass(3 * half)
+    expect(said.map(({ type }) => type)).toEqual(['stuck.noted', 'verdict.noted'])
+  })
+
+  test('of a run with a limit of its own comes when that is over, whatever holds for others', () => {
+    const { pass, said } = stage({ override: '60s', own: [{ turn: '24d' }] })
+    pass(31 + 60)
+    expect(said).toHaveLength(1)
+    pass(1)
+    expect(said.map(({ type }) => type)).toEqual(['stuck.noted', 'run.recycled'])
+  })
+})
+
+describe('nobody is flagged for what is not theirs', () => {
+  test('a process that stood still for an hour forgives it', () => {
+    const { freeze, pass, reasons } = stage()
+    pass(10)
+    // One interval of it is an ordinary second.
+    freeze(3_600_000)
+    pass(19)
+    expect(reasons()).toEqual([])
+    pass(1)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
+  })
+
+  test('what is found is told once', () => {
+    const { pass, reasons } = stage()
+    pass(400)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
+    pass(400)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)', 'turn.timeout(600s)'])
+  })
+})
