@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Json } from '../json.ts'
 import type { CallKind, CallRow, Effects } from '../store/rows.ts'
 import { SessionClosed } from '../errors.ts'
@@ -5,6 +6,11 @@ import { RunError, ToolError } from './agent.ts'
 import type { SessionControl } from './control.ts'
 import type { SessionCall, SessionPort } from './port.ts'
 import { Replay } from './replay.ts'
+
+const MOVED_MS = 1_000
+
+/** The step whose work is running: on a resume it answers from its record, and calls inside of it would be missing. */
+const insideStep = new AsyncLocalStorage<{ desk: CallDesk; name: string }>()
 
 /** A call before its outcome. */
 export type OpenCall = Omit<
@@ -30,6 +36,7 @@ export class CallDesk {
   #position = 0
   #callIds = new Set<string>()
   #fault: RunError | null = null
+  #movedAt = -MOVED_MS
   #inFlight = new Set<Promise<unknown>>()
   /** Failures that the code may yet go on from; one that ends the run is left open, for a resume to make it again. */
   #failures: SessionCall[] = []
@@ -46,9 +53,16 @@ export class CallDesk {
     kind: CallKind,
     name: string,
     args_hash: string | null,
-    ids: { callId?: string; providerCallId?: string } = {},
+    ids: { callId?: string; providerCallId?: string; input?: Json } = {},
   ): Opened {
     this.boundary()
+    const outer = insideStep.getStore()
+    if (outer?.desk === this) {
+      throw new RunError(
+        'nested_call',
+        `ctx.${kind} was called inside of ctx.step(${JSON.stringify(outer.name)}): its work is recorded as a whole, so make such calls beside it`,
+      )
+    }
     this.settleFailures()
     this.#position += 1
     const position = this.#position
@@ -68,6 +82,7 @@ export class CallDesk {
       kind,
       tool: name,
       args_hash,
+      input: ids.input ?? null,
       effects: null,
     }
     return { call, recorded: this.#replaying(() => this.#replay.find(call)) }
@@ -106,6 +121,11 @@ export class CallDesk {
     }
   }
 
+  /** Runs the work of a step. */
+  within<T>(name: string, work: () => T): T {
+    return insideStep.run({ desk: this, name }, work)
+  }
+
   /** Counts a call as in flight until it settles. */
   async track<T>(work: () => Promise<T>): Promise<T> {
     const running = work()
@@ -119,8 +139,16 @@ export class CallDesk {
 
   /** An effect starts only when all that led to it is committed, the lease is held, and nobody has asked to end. */
   async mayAct(): Promise<void> {
-    await this.port.barrier()
+    await this.port.clearance()
     this.boundary()
+  }
+
+  /** Something came that is no event of its own, such as a token: progress, told at most once a second. */
+  moved(): void {
+    const now = performance.now()
+    if (now - this.#movedAt < MOVED_MS) return
+    this.#movedAt = now
+    this.port.send({ type: 'progress.reported' })
   }
 
   boundary(): void {

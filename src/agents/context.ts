@@ -20,7 +20,7 @@ import { saidBefore, splitText } from './speech.ts'
 import { DeltaPace } from './stream.ts'
 import { invokeTool } from './tool-call.ts'
 import type { Toolbox } from './toolbox.ts'
-import { checkedResult } from './values.ts'
+import { checkedResult, cleanText, shownInput } from './values.ts'
 
 /** What a session needs beside the agent: how to reach its tools and its models. */
 export interface SessionTools {
@@ -70,7 +70,7 @@ export class RunContext implements AgentContext {
       const startedAt = performance.now()
       try {
         const scope = { signal: this.signal, idempotencyKey: desk.keyOf(call) }
-        const { value, size } = checkedResult(await work(scope))
+        const { value, size } = checkedResult(await desk.within(name, () => work(scope)))
         desk.port.send({
           type: 'call.recorded',
           call: desk.succeeded(call, value, size, startedAt),
@@ -85,7 +85,10 @@ export class RunContext implements AgentContext {
 
   async tool(name: string, input: Json = null, options: ToolCallOptions = {}): Promise<Json> {
     const { desk } = this
-    const { call, recorded } = desk.open('tool', name, hashJson(input), options)
+    const { call, recorded } = desk.open('tool', name, hashJson(input), {
+      ...options,
+      input: shownInput(input),
+    })
     if (recorded && recorded.outcome !== 'started') return desk.replayed(recorded)
     return desk.track(async () => {
       const tool = await this.#tools.toolbox.find(name, this.signal)
@@ -117,8 +120,10 @@ export class RunContext implements AgentContext {
     )
   }
 
-  async say(text: string, options: { chunks?: number; ms?: number } = {}): Promise<void> {
+  async say(said: string, options: { chunks?: number; ms?: number } = {}): Promise<void> {
     const { desk } = this
+    if (typeof said !== 'string') throw new TypeError('ctx.say takes text')
+    const text = cleanText(said) as string
     const { call, recorded } = desk.open('say', 'say', hashJson(text))
     if (recorded && recorded.outcome !== 'started') {
       await desk.replayed(recorded)
@@ -128,18 +133,20 @@ export class RunContext implements AgentContext {
     const pause = (options.ms ?? 0) / chunks.length
     const startedAt = performance.now()
     // What was streamed before a crash is with the readers already: go on behind it.
-    let said = saidBefore(recorded)
-    let offset = chunks.slice(0, said).join('').length
-    for (; said < chunks.length; said += 1) {
+    let out = saidBefore(recorded)
+    for (let spoken = out; spoken < chunks.length; spoken += 1) {
       desk.boundary()
-      const chunk = chunks[said] ?? ''
-      desk.port.send({
-        type: 'progress.reported',
-        saying: clip(text, SAYING_LENGTH_MAX),
-        call: desk.started(call, null, { said: said + 1 }),
-        delta: { text: chunk, offset },
-      })
-      offset += chunk.length
+      // More than ten a second go out together; what is left at the end is in the message itself.
+      if (this.#pace.takeNow()) {
+        const offset = chunks.slice(0, out).join('').length
+        out = spoken + 1
+        desk.port.send({
+          type: 'progress.reported',
+          saying: clip(text, SAYING_LENGTH_MAX),
+          call: desk.started(call, null, { said: out }),
+          delta: { text: chunks.slice(0, out).join('').slice(offset), offset },
+        })
+      }
       if (pause > 0) await delay(pause, undefined, { signal: this.signal })
     }
     desk.boundary()

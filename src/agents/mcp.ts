@@ -1,6 +1,9 @@
 import {
   Client,
   type CallToolResult,
+  SdkError,
+  SdkErrorCode,
+  SdkHttpError,
   StreamableHTTPClientTransport,
 } from '@modelcontextprotocol/client'
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio'
@@ -106,14 +109,31 @@ export class McpConnections {
     signal: AbortSignal,
     work: (connection: Connection) => Promise<T>,
   ): Promise<T> {
-    const connection = await unlessAborted(this.#connection(server), signal)
-    connection.busy += 1
-    try {
-      return await work(connection)
-    } finally {
-      connection.busy -= 1
-      connection.usedAt = performance.now()
+    for (let tries = 0; ; tries += 1) {
+      const connection = await unlessAborted(this.#connection(server), signal)
+      connection.busy += 1
+      try {
+        return await work(connection)
+      } catch (error) {
+        // A server that was started anew does not know the session of the old one: it has refused the request.
+        if (!isBroken(error)) throw error
+        this.#forget(server, connection)
+        if (tries > 0 || !hasLostSession(error)) throw error
+      } finally {
+        connection.busy -= 1
+        connection.usedAt = performance.now()
+      }
     }
+  }
+
+  /** The next call connects anew. */
+  #forget(server: McpServer, connection: Connection): void {
+    const key = JSON.stringify(server)
+    const open = this.#open.get(key)
+    void open?.then((known) => {
+      if (known === connection && this.#open.get(key) === open) this.#open.delete(key)
+    })
+    void connection.client.close().catch(() => {})
   }
 
   #connection(server: McpServer): Promise<Connection> {
@@ -176,6 +196,19 @@ export class McpConnections {
     }
   }
 }
+
+/** The connection, not the tool, has failed. */
+const isBroken = (error: unknown): boolean =>
+  error instanceof SdkHttpError ||
+  error instanceof TypeError ||
+  (error instanceof SdkError &&
+    [SdkErrorCode.NotConnected, SdkErrorCode.ConnectionClosed, SdkErrorCode.SendFailed].includes(
+      error.code,
+    ))
+
+/** 404 by the protocol; 400 is what many servers say. Both before they do anything. */
+const hasLostSession = (error: unknown): boolean =>
+  error instanceof SdkHttpError && (error.status === 404 || error.status === 400)
 
 const nameOf = ({ url, command }: McpServer): string => url ?? command ?? ''
 

@@ -105,7 +105,7 @@ async function ask(
     if (part.type === 'error') throw part.error
     if (part.type === 'abort') desk.boundary()
     if (part.type === 'text-delta') stream.push(part.text)
-    desk.port.beat()
+    desk.moved()
     if (part.type === 'tool-call') calls.push(toolCallOf(part))
   }
   desk.boundary()

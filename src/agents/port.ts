@@ -27,6 +27,8 @@ export interface ProgressReport {
   type: 'progress.reported'
   phase?: string
   saying?: string
+  /** Of this tool call. */
+  tool_call_id?: string
   /** A say or model call that is under way, as far as it is. */
   call?: SessionCall
   /** Its text goes on: at `offset` of the message, in UTF-16 code units. What was there behind it is void. */
@@ -56,6 +58,11 @@ export interface SessionPort {
    * @throws SessionClosed when the run is no longer ours
    */
   barrier(): Promise<void>
+  /**
+   * The same for the start of something new: a run that is stuck is fed nothing until it recovers or is told to end.
+   * @throws SessionClosed
+   */
+  clearance(): Promise<void>
   /**
    * Records the start of a tool call: true once it is committed and the node may act, false when the run takes no new
    * call (a cancel was first). @throws SessionClosed

@@ -31,6 +31,14 @@ export class DeltaPace {
     return turn
   }
 
+  /** Takes a turn if there is one right now. */
+  takeNow(): boolean {
+    if (this.#waitMs(true) > 0) return false
+    this.#latest.push({ at: performance.now() })
+    if (this.#latest.length > DELTAS_PER_SECOND) this.#latest.shift()
+    return true
+  }
+
   /** Readers see a delta when it is committed: the second counts from there. */
   committed(turn: Turn): void {
     turn.at = performance.now()

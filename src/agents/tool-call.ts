@@ -6,7 +6,7 @@ import type { Effects } from '../store/rows.ts'
 import { type Tool, ToolError } from './agent.ts'
 import type { CallDesk, OpenCall } from './call-desk.ts'
 import type { SessionControl } from './control.ts'
-import { checkedResult } from './values.ts'
+import { checkedResult, cleanText } from './values.ts'
 
 /** How long a tool that was aborted by its time-out may take to say so itself. */
 const ABORT_GRACE_MS = 1_000
@@ -62,7 +62,7 @@ async function execute(
     signal: timeout_ms === undefined ? ends : AbortSignal.any([ends, expiry.signal]),
     idempotencyKey: desk.keyOf(call),
     toolCallId: call.tool_call_id,
-    progress: progressOf(desk, call.tool),
+    progress: progressOf(desk, call),
   }
   // Async: what a tool throws at once is a failure of the call like any other.
   const work = (async () => tool.execute(input as never, scope))()
@@ -93,13 +93,18 @@ const withWarning = (message: string, effects: Effects | null): string =>
   effects === 'unsafe' ? `${message}; what it did outside may still take effect` : message
 
 /** Tells at most once a second, and nothing after the session has ended. */
-function progressOf(desk: CallDesk, name: string): (note: string) => void {
+function progressOf(desk: CallDesk, call: OpenCall): (note: string) => void {
   let toldAt = -PROGRESS_MS
   return (note) => {
     desk.port.beat()
     if (desk.control.hard.signal.aborted || performance.now() - toldAt < PROGRESS_MS) return
     toldAt = performance.now()
-    desk.port.send({ type: 'progress.reported', phase: `calling ${name}: ${note}` })
+    const { tool, tool_call_id } = call
+    desk.port.send({
+      type: 'progress.reported',
+      phase: cleanText(`calling ${tool}: ${note}`) as string,
+      tool_call_id,
+    })
   }
 }
 

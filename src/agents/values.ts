@@ -1,3 +1,4 @@
+import { clip } from '../clip.ts'
 import { messageOf } from '../errors.ts'
 import { jsonProblems, OUTPUT_BYTES_MAX, type Json } from '../json.ts'
 import { RunError } from './agent.ts'
@@ -91,4 +92,13 @@ export function checkedResult(result: unknown): { value: Json; size: number } {
     'output_too_large',
     `a result is larger than ${OUTPUT_TOO_LARGE.limit} bytes of JSON`,
   )
+}
+
+const INPUT_LENGTH_MAX = 8_000
+
+/** The input of a tool call as it is kept for people: whole, or when it is long the beginning of its JSON text. */
+export function shownInput(input: Json): Json {
+  // Code without types may give anything; what is no JSON has nothing to show.
+  const text = JSON.stringify(cleanText(input)) ?? 'null'
+  return text.length <= INPUT_LENGTH_MAX ? (JSON.parse(text) as Json) : clip(text, INPUT_LENGTH_MAX)
 }

@@ -71,6 +71,14 @@ test.each([
   expect(outcomeOf(run)).toEqual(['failed', 1, code, message])
 })
 
+test.each(['posts_null', 'closes_port'])(
+  '%s on the port that Node gives to threads reaches nobody',
+  async (deed) => {
+    for (const place of ['tool', 'code'])
+      expect(await beside({ deed, in: place })).toMatchObject({ status: 'completed' })
+  },
+)
+
 function outcomeOf({ status, attempt, error_code, error_message }: Run): unknown[] {
   return [status, attempt, error_code, error_message]
 }

@@ -90,6 +90,20 @@ test('a model uses the tools of a server over streamable HTTP', async () => {
   ])
 })
 
+test('a server over HTTP that was started anew is connected to anew, without a word to the model', async () => {
+  const sum = { name: 'get-sum', input: { a: 1, b: 2 } }
+  const askSum = (key: string) =>
+    finished('mcp-remote', key, [{ calls: [sum] }, { text: 'Three.' }])
+  await askSum('before the restart')
+  await everything.restart()
+  for (const key of ['after the restart', 'and once more']) {
+    const run = await askSum(key)
+    expect(await toolResults(run.run_id)).toMatchObject([
+      { outcome: 'succeeded', result: 'The sum of 1 and 2 is 3.' },
+    ])
+  }
+})
+
 const slow = { name: 'trigger-long-running-operation', input: { duration: 2, steps: 4 } }
 const endless = { ...slow, input: { duration: 600, steps: 3000 } }
 

@@ -1,8 +1,10 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { afterAll, expect, test } from 'vitest'
 import { expectProblem, serve } from '../http/setup.ts'
+import { api } from '../support/api.ts'
 import { startEffectServer } from '../support/effect-server.ts'
 import { eventually } from '../support/eventually.ts'
+import { startService } from '../support/service.ts'
 import { agentText, moduleFolder } from './module-folder.ts'
 
 const effects = await startEffectServer()
@@ -110,4 +112,25 @@ test('a folder that is removed and made again is watched again', async () => {
   mkdirSync(folder.path)
   folder.write('reborn.ts', agentText('reborn', "'again'"))
   await answers('reborn', 'again')
+})
+
+test('npm run dev starts on the embedded database, and serves agents', async () => {
+  folder.write('dev.ts', agentText('dev', '1'))
+  const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  const [program, ...options] = (scripts['dev'] ?? '').split(' ')
+  expect([program, options.at(-1)]).toEqual(['node', '--watch-agents'])
+  const dev = await startService({
+    env: { RUNLANE_AGENTS: folder.path },
+    nodeArgs: options.slice(0, -1),
+    entry: '--watch-agents',
+  })
+  try {
+    const client = api(dev)
+    const run = await client.createRun({ agent: 'dev' })
+    expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'completed' })
+  } finally {
+    await dev.kill('SIGTERM')
+  }
 })

@@ -52,6 +52,7 @@ export async function attempt(
       return true
     },
     barrier,
+    clearance: barrier,
     beat: () => {},
   }
   await runSession(agent, jobOf(calls), port, control, toolsOf(agent))

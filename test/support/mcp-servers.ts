@@ -10,16 +10,26 @@ export const startEverything = async (): Promise<{
   url: string
   /** Bodies of the requests so far; live. */
   received: readonly string[]
+  /** Ends the server and starts another one at the same address, which knows nothing of the sessions of the first. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }> => {
   const script = fileURLToPath(
     import.meta.resolve('@modelcontextprotocol/server-everything/dist/index.js'),
   )
   const port = await freePort()
-  const child = spawn(process.execPath, [script, 'streamableHttp'], {
-    env: { PATH: process.env['PATH'], PORT: String(port) },
-    stdio: 'ignore',
-  })
+  const begin = () =>
+    spawn(process.execPath, [script, 'streamableHttp'], {
+      env: { PATH: process.env['PATH'], PORT: String(port) },
+      stdio: 'ignore',
+    })
+  const listens = () =>
+    eventually(async () => (await fetch(`http://127.0.0.1:${port}/mcp`)).status === 400)
+  let child = begin()
+  const end = async (): Promise<void> => {
+    const exited = once(child, 'exit')
+    if (child.kill('SIGKILL')) await exited
+  }
   const received: string[] = []
   const proxy = createServer((incoming, answer) => {
     const { method, headers, url } = incoming
@@ -41,15 +51,19 @@ export const startEverything = async (): Promise<{
   })
   await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/mcp`
-  await eventually(async () => (await fetch(`http://127.0.0.1:${port}/mcp`)).status === 400)
+  await listens()
   return {
     url,
     received,
+    restart: async () => {
+      await end()
+      child = begin()
+      await listens()
+    },
     stop: async () => {
       proxy.close()
       proxy.closeAllConnections()
-      const exited = once(child, 'exit')
-      if (child.kill('SIGKILL')) await exited
+      await end()
     },
   }
 }

@@ -74,8 +74,9 @@ export class LocalExecutors {
     for (const pool of this.#pools) pool.renew()
   }
 
-  close(): void {
-    for (const pool of this.#pools) pool.close()
+  /** Resolves when no thread is left, after about a second at most. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#pools].map((pool) => pool.close()))
   }
 
   #threadOptions(deadline: SharedArrayBuffer) {

@@ -39,7 +39,7 @@ export function localExecutor(options: LocalExecutorOptions): StartSession {
     onLost: (reason: string) => void,
   ): Session => {
     const alone = card.isolation === 'thread' || card.takes === 'script'
-    return pool.start({ job, source: card.source }, alone, port, onLost)
+    return pool.start({ job, source: card.source, timeouts: card.timeouts }, alone, port, onLost)
   }
 
   const open = async (

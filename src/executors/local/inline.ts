@@ -15,6 +15,7 @@ export function startInline(
   void runSession(agent, job, port, control, tools)
   return {
     silentMs: 0,
+    timeouts: {},
     cancel: () => control.cancel(),
     drain: () => control.drain(),
     kill: () => control.kill(),

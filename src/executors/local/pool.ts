@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import type { Timeouts } from '../../agents/agent.ts'
 import type { SessionPort } from '../../agents/port.ts'
 import { formatDuration } from '../../duration.ts'
 import type { Session } from './session.ts'
@@ -72,9 +73,11 @@ export class ThreadPool {
     }
   }
 
-  close(): void {
+  async close(): Promise<void> {
     if (this.#look) clearInterval(this.#look)
-    for (const thread of [...this.#shared, ...this.#own]) thread.end('the service stops')
+    const threads = [...this.#shared, ...this.#own]
+    for (const thread of threads) thread.end('the service stops')
+    await Promise.all(threads.map((thread) => thread.over))
   }
 
   /** Nothing of it has begun: a cancel or a drain is answered at once, and nothing will. */
@@ -162,6 +165,10 @@ export class LateSession implements Session {
   drain = (): void => this.#tell('drain')
   kill = (): void => this.#tell('kill')
 
+  get timeouts(): Timeouts {
+    return this.#session?.timeouts ?? {}
+  }
+
   get killed(): boolean {
     return this.#told.includes('kill')
   }
@@ -181,6 +188,7 @@ function watch(port: SessionPort, onSettled: () => void): SessionPort {
       port.send(message)
     },
     barrier: () => port.barrier(),
+    clearance: () => port.clearance(),
     begin: (call) => port.begin(call),
     beat: () => port.beat(),
   }

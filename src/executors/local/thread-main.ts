@@ -1,6 +1,6 @@
 /** The inside of an executor thread: agent code of several runs beside each other, each reporting through its own port. */
 import process from 'node:process'
-import { parentPort, workerData } from 'node:worker_threads'
+import { workerData } from 'node:worker_threads'
 import { openAgent, type AgentOpeners } from '../../agents/open.ts'
 import { McpConnections } from '../../agents/mcp.ts'
 import { importAgent, resolveRunlane } from '../../agents/modules.ts'
@@ -13,13 +13,15 @@ import { asSession, guardThread } from './thread-guard.ts'
 import type { Description, FromThread, ThreadData, ToThread } from './thread-messages.ts'
 import { ThreadSession } from './thread-session.ts'
 
-const data = workerData as ThreadData
+const data = { ...(workerData as ThreadData) }
+// Agent code can read what is there: it must not find our line to the main thread.
+Reflect.deleteProperty(workerData as ThreadData, 'port')
 const deadline = new Float64Array(data.deadline)
 const pulse = new Float64Array(data.pulse)
 /** How often the thread shows that it is not blocked, in milliseconds. */
 const PULSE_MS = 20
 
-const post = (message: FromThread): void => parentPort?.postMessage(message)
+const post = (message: FromThread): void => data.port.postMessage(message)
 const sessions = new Map<number, ThreadSession>()
 
 guardThread(process, (session, message) => post({ type: 'uncaught', session, message }))
@@ -29,13 +31,14 @@ const outbound = new Outbound(data.allow)
 const onProcess = (pid: number, alive: boolean): void => post({ type: 'process', pid, alive })
 const openers: AgentOpeners = {
   outbound,
-  findModel: modelFinder(process.env),
+  // As it is now: what an agent writes into it later must not change the providers of others.
+  findModel: modelFinder({ ...process.env }),
   /** Servers that code names may be anywhere; those of posted agents go through the check of addresses. */
   trusted: new McpConnections({ version: data.version, onProcess }),
   checked: new McpConnections({ version: data.version, fetch: outbound.fetch }),
 }
 
-parentPort?.on('message', (message: ToThread) => {
+data.port.on('message', (message: ToThread) => {
   const { session } = message
   if (message.type === 'describe')
     return void asSession(session, () => describe(session, message.file))

@@ -1,4 +1,6 @@
+import type { MessagePort } from 'node:worker_threads'
 import type { Job, SessionCall, SessionMessage } from '../../agents/port.ts'
+import type { Timeouts } from '../../agents/agent.ts'
 import type { AgentCard, AgentSource } from '../../agents/source.ts'
 
 /** What goes over to a thread at its start. */
@@ -10,12 +12,15 @@ export interface ThreadData {
   /** Hosts that declared agents may reach although they are private. */
   allow: readonly string[]
   version: string
+  /** Ours alone: `parentPort` is in reach of agent code. */
+  port: MessagePort
 }
 
 /** A job with the agent that does it. */
 export interface Assignment {
   job: Job
   source: AgentSource
+  timeouts: Timeouts
 }
 
 export type ToThread =
@@ -29,7 +34,7 @@ export type Description = { card: AgentCard } | { problem: string }
 
 export type FromThread =
   | { type: 'send'; session: number; message: SessionMessage }
-  | { type: 'barrier'; session: number; id: number }
+  | { type: 'barrier' | 'clearance'; session: number; id: number }
   | { type: 'begin'; session: number; id: number; call: SessionCall }
   | { type: 'beat'; session: number }
   /** The session's code has ended; `abandoned`: it was told to and did not, and may go on by itself. */

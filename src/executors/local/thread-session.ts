@@ -73,6 +73,10 @@ export class ThreadSession implements SessionPort {
     await this.#ask((id) => ({ type: 'barrier', session: this.#session, id }))
   }
 
+  async clearance(): Promise<void> {
+    await this.#ask((id) => ({ type: 'clearance', session: this.#session, id }))
+  }
+
   async #perform(job: Assignment['job'], source: AgentSource): Promise<void> {
     try {
       const { agent, tools } = await this.#options.open(source)

@@ -1,6 +1,6 @@
 import { kill } from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Worker } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { SessionPort } from '../../agents/port.ts'
 import type { Session } from './session.ts'
 import {
@@ -50,6 +50,7 @@ interface Held {
 /** A thread that runs agent code, of one run or of several. */
 export class ExecutorThread {
   #worker: Worker
+  #port: MessagePort
   #options: ThreadOptions
   #pulse: Float64Array
   #sessions = new Map<number, Held>()
@@ -58,6 +59,7 @@ export class ExecutorThread {
   #describing: { session: number; answer: (description: Description) => void } | null = null
   #ended: string | null = null
   #gone = false
+  #ending = Promise.withResolvers<void>()
   /** Takes no new run: some code in it did not end when told to, or an error of it belongs to nobody. */
   retired = false
 
@@ -67,13 +69,16 @@ export class ExecutorThread {
     this.#pulse = new Float64Array(pulse)
     this.#pulse[0] = options.monotonicMs() + START_MS
     const { deadline, allow, version } = options
+    const { port1, port2: port } = new MessageChannel()
+    this.#port = port1
     this.#worker = new Worker(new URL('./thread-main.ts', import.meta.url), {
-      workerData: { deadline, pulse, allow, version } satisfies ThreadData,
+      workerData: { deadline, pulse, allow, version, port } satisfies ThreadData,
+      transferList: [port],
       name: 'executor',
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX },
       env: options.environment as NodeJS.ProcessEnv,
     })
-    this.#worker.on('message', (message: FromThread) => this.#receive(message))
+    this.#port.on('message', (message: FromThread) => this.#receive(message))
     this.#worker.on('error', (error) => {
       this.#ended ??= `the executor thread failed: ${error instanceof Error ? error.message : String(error)}`
     })
@@ -84,6 +89,11 @@ export class ExecutorThread {
   /** Sessions whose code has not ended. */
   get size(): number {
     return this.#sessions.size
+  }
+
+  /** Resolves when it has ended, and the processes that it left behind are told to. */
+  get over(): Promise<void> {
+    return this.#ending.promise
   }
 
   /** Milliseconds since its event loop turned last; negative while it starts. */
@@ -106,6 +116,7 @@ export class ExecutorThread {
       get silentMs() {
         return silentMs()
       },
+      timeouts: assignment.timeouts,
       cancel: () => this.#post({ type: 'cancel', session }),
       drain: () => this.#post({ type: 'drain', session }),
       kill: () => this.#kill(session, held),
@@ -171,10 +182,7 @@ export class ExecutorThread {
       return held.port.send(message.message)
     }
     const { session, id } = message
-    const asked =
-      message.type === 'begin'
-        ? held.port.begin(message.call)
-        : held.port.barrier().then(() => true)
+    const asked = askedOf(held.port, message)
     asked.then(
       (accepted) => this.#post({ type: 'cleared', session, id, accepted }),
       () => this.#post({ type: 'closed', session, id }),
@@ -226,6 +234,7 @@ export class ExecutorThread {
   #exited(code: number): void {
     if (this.#gone) return
     this.#gone = true
+    this.#port.close()
     const reason = this.#ended ?? `the executor thread exited with code ${code}`
     this.#describing?.answer({ problem: reason })
     for (const pid of this.#processes) endProcess(pid)
@@ -233,11 +242,20 @@ export class ExecutorThread {
     this.#options.onExit(this)
     this.#sessions.clear()
     for (const { onLost } of lost) onLost(reason)
+    this.#ending.resolve()
   }
 
   #post(message: ToThread): void {
-    this.#worker.postMessage(message)
+    this.#port.postMessage(message)
   }
+}
+
+function askedOf(
+  port: SessionPort,
+  message: Extract<FromThread, { type: 'begin' | 'barrier' | 'clearance' }>,
+): Promise<boolean> {
+  if (message.type === 'begin') return port.begin(message.call)
+  return (message.type === 'barrier' ? port.barrier() : port.clearance()).then(() => true)
 }
 
 /** A server process that its thread can no longer end. */
