@@ -4,6 +4,8 @@ export function welcome(facts: {
   port: number
   token: string
   configured: boolean
+  /** A model provider is set: the agent `assistant` is there. */
+  assistant: boolean
 }): string {
   const host = facts.host.includes(':') ? `[${facts.host}]` : facts.host
   const url = `http://${host}:${facts.port}`
@@ -21,15 +23,19 @@ export function welcome(facts: {
       ],
     },
   })
+  const hello = JSON.stringify({ agent: 'assistant', input: { message: 'Hello!' } })
+  const post = (path: string, body: string): string =>
+    `    curl -s '${url}${path}' ${auth} -H 'Content-Type: application/json' -d '${body}'`
   return [
     `runlane listening on ${url}`,
     `  console  ${url}/`,
     `  token    ${token}`,
     '',
     '  post a run:',
-    `    curl -s ${url}/runs ${auth} -H 'Content-Type: application/json' -d '${run}'`,
+    post('/runs', run),
     '  watch it, in another terminal:',
     `    curl -sN ${url}/conversations/demo/agent-events ${auth}`,
+    ...(facts.assistant ? ['  ask a model:', post('/runs', hello)] : []),
     '',
     '',
   ].join('\n')

@@ -79,7 +79,7 @@ test('what ended long enough ago goes with all that is its own; the audit trail 
   const retentionMs = 1
   await sql`update runlane.agent_runs set ended_at = ended_at + interval '1 day' where run_id = ${young.run_id}`
 
-  expect(await deleteExpired(sql, retentionMs, 200)).toBe(2)
+  expect(await deleteExpired(sql as never, retentionMs, 200)).toBe(2)
 
   expect(await rowsOf(old.run_id)).toBe(0)
   expect(await rowsOf(failed.run_id)).toBe(0)
@@ -90,7 +90,7 @@ test('what ended long enough ago goes with all that is its own; the audit trail 
   expect(await rowsOf(young.run_id)).toBeGreaterThan(5)
   expect((await client().get(`/runs/${parked.run_id}`)).status).toBe(200)
   expect((await client().get(`/runs/${old.run_id}`)).status).toBe(404)
-  expect(await deleteExpired(sql, retentionMs, 200)).toBe(0)
+  expect(await deleteExpired(sql as never, retentionMs, 200)).toBe(0)
 })
 
 test('a reader whose cursor is before what was deleted starts over; one of a run that is left does not', async () => {
@@ -100,7 +100,7 @@ test('a reader whose cursor is before what was deleted starts over; one of a run
   await sql`update runlane.agent_runs set ended_at = ended_at + interval '1 day' where run_id <> ${gone.run_id}
     and ended_at is not null`
   await age(gone.run_id, 2)
-  expect(await deleteExpired(sql, 1, 200)).toBe(1)
+  expect(await deleteExpired(sql as never, 1, 200)).toBe(1)
 
   const after = `after_event_id=${first?.id}`
   const all = await framesOf(`/agent-events?${after}`)
