@@ -1,7 +1,9 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
+import { recordAudit } from '../store/audit.ts'
 import { readSnapshot } from '../store/snapshot.ts'
 import { openRootsOf, stuckRunIds, findRun } from '../store/runs.ts'
+import { applied } from './audit.ts'
 import * as contract from './contract/runtime.ts'
 import { answer, Routes } from './routes.ts'
 import { toSummary } from './run-view.ts'
@@ -47,6 +49,8 @@ export function runtimeRoutes(app: Hono, service: Service): void {
       })
       if (command) run_ids.push(runId)
     }
+    const row = applied(caller, 'agent_runtime.sweep', 'all stuck runs')
+    await recordAudit(reads, { ...row, reason: reason ?? null })
     return answer(200, { recycled: run_ids.length, run_ids })
   })
 

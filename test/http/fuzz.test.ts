@@ -59,6 +59,13 @@ beforeAll(async () => {
   const runs = Array.from({ length: 20 }, (_, n) =>
     scripted(steps[n % 4] ?? [], { conversation_id: `c${n % 5}`, lane_key: `own-${n}` }),
   )
+  // For those who end what is active: nobody else names these.
+  const active = Array.from({ length: 40 }, (_, n) =>
+    scripted([{ think: 600_000 }], { conversation_id: `active-${n}` }),
+  )
+  const begun = await admin.createBatch(active)
+  there['extendable'] = begun.splice(0, 5).map(({ run_id }) => run_id)
+  there['conversation_id'] = begun.map(({ conversation_id }) => String(conversation_id))
   there['run_id'] = (await admin.createBatch(runs)).map(({ run_id }) => run_id)
 })
 

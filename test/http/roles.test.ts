@@ -81,6 +81,8 @@ const bodies: Record<string, () => unknown> = {
   declareAgent: () => ({ name: `declared-${randomUUID()}`, models: ['openai:gpt-5.2'] }),
   createToken: () => ({ name: `token-${randomUUID()}`, role: 'viewer' }),
   logIn: () => ({ token: ours.token }),
+  extendRun: () => ({ by: '1m' }),
+  recycleRun: () => ({ force: true }),
 }
 /** What cannot be done in the state that things are in here, although the caller may. */
 const refusals: Record<string, number> = { respond: 409 }
@@ -102,12 +104,12 @@ const targetOf = async ({ method, path, operation }: Route): Promise<Record<stri
   }
   if (path.startsWith('/machines/')) return { file: 'run' }
   if (!changes || operation.operationId === 'respond')
-    return { run_id: ended.run_id, id: ended.conversation_id }
+    return { run_id: ended.run_id, id: ended.conversation_id, conversation_id: 'ended' }
   const step = operation.operationId === 'resumeRun' ? { fail: 'no luck' } : { think: 600_000 }
   const { run_id, conversation_id } = await owner.createRun(scripted([step]))
   const settled = step.fail === undefined ? 'running' : 'failed'
   await owner.waitForRun(run_id, { until: ({ status }) => status === settled })
-  return { run_id, id: conversation_id }
+  return { run_id, id: conversation_id, conversation_id }
 }
 
 const expectedOf = (caller: Caller, { operation }: Route): number | null => {
@@ -221,7 +223,7 @@ describe('an action on what is not there is refused, and the audit trail says so
   )
   test.each(audited.map((route) => [route.name, route] as const))('%s', async (_name, route) => {
     const requestId = randomUUID()
-    const nothing = { run_id: 'run_none', id: 'none', name: 'none' }
+    const nothing = { run_id: 'run_none', id: 'none', name: 'none', conversation_id: 'none' }
 
     const response = await ask(route, filled(route.path, nothing), service.token, requestId)
 
@@ -235,7 +237,13 @@ describe('an action on what is not there is refused, and the audit trail says so
 test('a method that a path does not have is 404 for an admin, and 401 for nobody', async () => {
   const paths = [...new Set(routes.map(({ path }) => path))]
   for (const path of paths) {
-    const target = filled(path, { run_id: 'run_none', id: 'none', name: 'none', file: 'run' })
+    const target = filled(path, {
+      run_id: 'run_none',
+      id: 'none',
+      name: 'none',
+      file: 'run',
+      conversation_id: 'none',
+    })
     const response = await admin.request('PATCH', target)
     expectProblem(response, { status: 404, code: 'not_found' })
     const refused = await api({ url: service.url }).request('PATCH', target)

@@ -254,8 +254,11 @@ const bodyOf = ({ operation }: Route, contract: Contract): Arbitrary<Buffer | un
 const requestTo = (route: Route, contract: Contract): Arbitrary<FuzzRequest> => {
   const names = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)
   // A session that is logged out or a token that is revoked must not be one that the test lives on.
-  const kind = (name: string): string =>
-    name === 'id' ? (route.path.includes('tokens') ? 'spare_token' : 'conversation') : name
+  const kind = (name: string): string => {
+    if (route.path.endsWith('/extend')) return 'extendable'
+    if (name !== 'id') return name
+    return route.path.includes('tokens') ? 'spare_token' : 'conversation'
+  }
   const method = fc.oneof(
     { weight: 30, arbitrary: fc.constant(route.method) },
     {
