@@ -27,6 +27,8 @@ export async function giveOnce(
   give: (keyed: Caller) => Promise<CommandRow>,
 ) {
   const keyed = { ...caller, key: commandKey(c, body) }
+  // Before anything is done: what was done must not be answered as if it had been refused.
+  if (query?.wait !== undefined) service.connections.demand(identity.name)
   const earlier = await service.node.commands.earlier(keyed)
   const command = earlier ?? (await give(keyed))
   const wait = query?.wait

@@ -2,9 +2,10 @@ import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { recordAudit } from '../store/audit.ts'
 import { readSnapshot } from '../store/snapshot.ts'
-import { openRootsOf, stuckRunIds, findRun } from '../store/runs.ts'
+import { findRun, keyedRunIds, openRootsOf, stuckRunIds } from '../store/runs.ts'
 import { applied } from './audit.ts'
 import * as contract from './contract/runtime.ts'
+import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { toSummary } from './run-view.ts'
 import { giveOnce } from './commands.ts'
@@ -39,11 +40,19 @@ export function runtimeRoutes(app: Hono, service: Service): void {
     ),
   )
 
-  routes.on(contract.sweep, async ({ caller, body: { reason } }) => {
+  routes.on(contract.sweep, async ({ c, caller, body }) => {
+    const { reason } = body
+    const key = commandKey(c, body)
+    const earlier = key ? await keyedRunIds(reads, caller.name, `${key.text}#`) : []
+    if (earlier.length > 0) {
+      const replayed = { recycled: earlier.length, run_ids: earlier }
+      return answer(200, replayed, { 'Idempotent-Replayed': 'true' })
+    }
     const run_ids: string[] = []
     for (const runId of await stuckRunIds(reads)) {
       // One that has recovered or ended meanwhile is spared, and audited as refused.
-      const command = await commands.recycle(runId, caller, { reason }).catch((error: unknown) => {
+      const keyed = key ? { ...caller, key: { ...key, text: `${key.text}#${runId}` } } : caller
+      const command = await commands.recycle(runId, keyed, { reason }).catch((error: unknown) => {
         if (error instanceof Refusal) return null
         throw error
       })

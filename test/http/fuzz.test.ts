@@ -65,7 +65,7 @@ beforeAll(async () => {
   )
   const begun = await admin.createBatch(active)
   there['extendable'] = begun.splice(0, 5).map(({ run_id }) => run_id)
-  there['conversation_id'] = begun.map(({ conversation_id }) => String(conversation_id))
+  there['conversation_id'] = begun.map(({ conversation_id }) => conversation_id)
   there['run_id'] = (await admin.createBatch(runs)).map(({ run_id }) => run_id)
 })
 

@@ -96,13 +96,15 @@ test('sweep recycles every stuck run and nobody else', async () => {
   const good = await createRun(scripted([{ think: 60_000 }]))
   for (const run of bad) await stuck(run)
 
-  const { status, body } = await post(`${BASE}/sweep`, { reason: 'spring' })
+  const key = { 'idempotency-key': 'once' }
+  const { status, body } = await post(`${BASE}/sweep`, { reason: 'spring' }, key)
 
   expect(status).toBe(200)
   expect(body.run_ids.toSorted()).toEqual(bad.map((run) => run.run_id).toSorted())
   expect(body.recycled).toBe(3)
   for (const run of bad) expect(await waitForRun(run.run_id)).toMatchObject({ status: 'failed' })
   expect((await get(`/runs/${good.run_id}`)).body.status).toBe('running')
+  expect((await post(`${BASE}/sweep`, { reason: 'spring' }, key)).body).toEqual(body)
   expect((await post(`${BASE}/sweep`, {})).body).toEqual({ recycled: 0, run_ids: [] })
   await cancel(good.run_id)
 })

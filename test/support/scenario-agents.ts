@@ -4,12 +4,14 @@ import type { Agent } from '../../src/agents/agent.ts'
 /** Its one step does not look at its signal. */
 export const STUBBORN: Agent = {
   name: 'stubborn',
-  run: (ctx) =>
-    ctx.step('deaf', async () => {
-      await ctx.say('I have begun')
+  async run(ctx) {
+    const deaf = ctx.step('deaf', async () => {
       await delay(600)
       return 'heard nothing'
-    }),
+    })
+    await ctx.say('I have begun')
+    return deaf
+  },
 }
 
 const begun = new Map<string, () => void>()

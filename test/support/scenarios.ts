@@ -113,7 +113,12 @@ export const SCENARIOS: readonly Scenario[] = [
       const head = await post([{ think: 60_000 }], lane)
       const waiting = await post([], lane)
       expect(waiting.status).toBe('waiting_on_lane')
-      expect(await can(waiting)).toEqual([CANCELLABLE, 'input.replaced', 'lane.granted'])
+      expect(await can(waiting)).toEqual([
+        CANCELLABLE,
+        'input.replaced',
+        'lane.granted',
+        'queue.expired',
+      ])
       for (const run of [later, waiting]) {
         expect((await api.cancel(run.run_id)).status).toBe(202)
         expect((await reaches(run, 'cancelled')).attempt).toBe(0)

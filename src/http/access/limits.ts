@@ -42,6 +42,11 @@ export class ConnectionLimit {
     this.#max = max
   }
 
+  /** @throws Refusal too_many_connections when there is no room for one more */
+  demand(key: string): void {
+    this.take(key)()
+  }
+
   /** Answers how to give it back. @throws Refusal too_many_connections */
   take(key: string): () => void {
     const open = this.#open.get(key) ?? 0
