@@ -137,7 +137,8 @@ export class RunContext implements AgentContext {
     for (let spoken = out; spoken < chunks.length; spoken += 1) {
       desk.boundary()
       // More than ten a second go out together; what is left at the end is in the message itself.
-      if (this.#pace.takeNow()) {
+      const turn = this.#pace.takeNow()
+      if (turn) {
         const offset = chunks.slice(0, out).join('').length
         out = spoken + 1
         desk.port.send({
@@ -146,6 +147,10 @@ export class RunContext implements AgentContext {
           call: desk.started(call, null, { said: out }),
           delta: { text: chunks.slice(0, out).join('').slice(offset), offset },
         })
+        desk.port.barrier().then(
+          () => this.#pace.committed(turn),
+          () => {},
+        )
       }
       if (pause > 0) await delay(pause, undefined, { signal: this.signal })
     }

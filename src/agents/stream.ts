@@ -32,11 +32,12 @@ export class DeltaPace {
   }
 
   /** Takes a turn if there is one right now. */
-  takeNow(): boolean {
-    if (this.#waitMs(true) > 0) return false
-    this.#latest.push({ at: performance.now() })
+  takeNow(): Turn | undefined {
+    if (this.#waitMs(true) > 0) return undefined
+    const turn = { at: performance.now() }
+    this.#latest.push(turn)
     if (this.#latest.length > DELTAS_PER_SECOND) this.#latest.shift()
-    return true
+    return turn
   }
 
   /** Readers see a delta when it is committed: the second counts from there. */
