@@ -47,6 +47,11 @@ export class Feed {
   #ring: RunEventRow[] = []
   #text = 0
   #tail = 0
+  /**
+   * All later events are in the ring: readers behind it need the database. Not the id before the first one there, since
+   * ids have gaps (a commit that was rolled back, a crash of the database).
+   */
+  #floor = 0
   #known = 0
   #readers = 0
   #loop: Promise<void> = Promise.resolve()
@@ -150,7 +155,7 @@ export class Feed {
       size = nextPageSize(size, events)
       cursor = Math.max(events.at(-1)?.id ?? cursor, whole ? tail : cursor)
       yield { events, cursor }
-      if (whole && cursor >= this.#oldest()) return
+      if (whole && cursor >= this.#floor) return
     }
   }
 
@@ -158,7 +163,7 @@ export class Feed {
     let cursor = from
     const level = visibilityLevel(scope.visibility)
     while (!ended.aborted) {
-      if (cursor < this.#oldest()) {
+      if (cursor < this.#floor) {
         yield 'reset'
         return
       }
@@ -170,11 +175,6 @@ export class Feed {
       if (events.length > 0) yield events
       else if (fresh.length === 0) await this.#moved(ended)
     }
-  }
-
-  /** The id before the first one in the ring: readers behind it need the database. */
-  #oldest(): number {
-    return (this.#ring[0]?.id ?? this.#tail + 1) - 1
   }
 
   #since(cursor: number, limit = Infinity): RunEventRow[] {
@@ -210,6 +210,7 @@ export class Feed {
       this.#ring = []
       this.#text = 0
       this.#tail = last
+      this.#floor = last
     } catch (error) {
       this.#started = null
       throw error
@@ -263,6 +264,7 @@ export class Feed {
       this.#text -= textOf(this.#ring[drop] as RunEventRow)
       drop += 1
     }
+    this.#floor = this.#ring[drop - 1]?.id ?? this.#floor
     this.#ring = this.#ring.slice(drop)
   }
 
