@@ -59,6 +59,9 @@ beforeAll(async () => {
   const runs = Array.from({ length: 20 }, (_, n) =>
     scripted(steps[n % 4] ?? [], { conversation_id: `c${n % 5}`, lane_key: `own-${n}` }),
   )
+  const agents = Array.from({ length: 30 }, (_, n) => `spare-agent-${n}`)
+  for (const name of agents) await admin.post('/agents', { name, models: ['openai:gpt-5.2'] })
+  there['spare_agent'] = agents
   // For those who end what is active: nobody else names these.
   const active = Array.from({ length: 40 }, (_, n) =>
     scripted([{ think: 600_000 }], { conversation_id: `active-${n}` }),
