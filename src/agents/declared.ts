@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { z } from 'zod'
-import { parseDuration, readDuration } from '../duration.ts'
+import { parseDuration } from '../duration.ts'
 import { type FieldError, messageOf } from '../errors.ts'
 import type { Json } from '../json.ts'
 import type { JsonSchema, Tool } from './agent.ts'
@@ -16,15 +16,12 @@ import { compileSchema } from './json-schema.ts'
 import { LOOP_TOOLS } from './loop.ts'
 import type { Outbound } from './outbound.ts'
 import { type AgentCard, cardOf } from './source.ts'
+import { duration, timeouts } from './timeouts.ts'
 
 const TOOLS_MAX = 128
 const SERVERS_MAX = 16
 const TEXT_MAX = 100_000
 
-const duration = z.string().transform((text, issues) => {
-  readDuration(text, issues)
-  return text
-})
 /** Set by us, or by the connection. */
 const OWN_HEADERS = [
   'host',
@@ -84,13 +81,7 @@ export const declaredAgent = z.strictObject({
     .max(SERVERS_MAX)
     .default([]),
   delegates: z.array(z.string().max(255)).max(100).default([]),
-  timeouts: z
-    .strictObject({
-      reasoning: duration.optional(),
-      tool: duration.optional(),
-      turn: duration.optional(),
-    })
-    .default({}),
+  timeouts: timeouts.default({}),
   max_turns: z.number().int().min(1).max(10_000).default(100),
   budget: noBudget,
 })

@@ -14,6 +14,7 @@ import type {
   ToolScope,
 } from './agent.ts'
 import { builtInLoop, LOOP_TOOLS } from './loop.ts'
+import { timeouts } from './timeouts.ts'
 
 /** What an agent module hands to `defineAgent`. */
 export interface AgentSpec {
@@ -88,11 +89,6 @@ export const TOOL_NAME = /^[A-Za-z0-9_-]{1,64}$/
 export const MODEL_ID = /^[a-z][a-z0-9_-]*:\S+$/
 
 const duration = z.string().transform((text, issues) => readDuration(text, issues))
-const timeouts = z.strictObject({
-  reasoning: duration.optional(),
-  tool: duration.optional(),
-  turn: duration.optional(),
-})
 const model = z.union([
   z.string().regex(MODEL_ID, 'must be provider:model, such as openai:gpt-5.2'),
   z.custom<ModelChoice>(

@@ -63,7 +63,9 @@ export class Commands {
     const run = await this.#desk.find(runId)
     const message: RunMessage = { type: 'run.recycled', forced: force, by: caller.name }
     if (!this.#desk.accepts(run, message)) {
-      const text = `the run is ${run.status} and not stuck`
+      const text = force
+        ? `the run is ${run.status}: nothing of it is active that could be ended by force`
+        : `the run is ${run.status} and not stuck; {"force": true} ends an active run all the same`
       return this.#desk.refuse(run, caller, 'recycle', reason, 'not_stuck', text)
     }
     return this.#desk.submit(run, caller, { kind: 'recycle', payload: { force }, reason })

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { duration, id, instant, json, jsonObject } from './values.ts'
+import { duration, timeouts } from '../../agents/timeouts.ts'
+import { id, instant, json, jsonObject } from './values.ts'
 
 const SURFACES = [
   'api',
@@ -33,13 +34,7 @@ export const runBody = z.strictObject({
   /** Default: what the agent says. */
   hold_lane_on_human: z.boolean().optional(),
   owner: id.nullish(),
-  timeouts: z
-    .strictObject({
-      reasoning: duration.optional(),
-      tool: duration.optional(),
-      turn: duration.optional(),
-    })
-    .default({}),
+  timeouts: timeouts.default({}),
   execution_timeout_override: duration.nullish(),
   callback_url: z.null('callback_url is not supported by this version').optional(),
   metadata: jsonObject.default({}),

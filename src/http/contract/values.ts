@@ -28,15 +28,6 @@ export const jsonObject = z
 
 const DURATION = { type: 'string', pattern: '^\\d+(\\.\\d+)?(ms|s|m|h|d)$', examples: ['30s'] }
 
-/** `"30s"`, kept as it was written. */
-export const duration = z
-  .string()
-  .transform((text, context) => {
-    readDuration(text, { addIssue: (message) => context.addIssue(message) })
-    return text
-  })
-  .meta(shown(DURATION))
-
 /** `"10m"` in milliseconds. */
 export const durationMs = z
   .string()
