@@ -158,6 +158,16 @@ const rowCounts = async (): Promise<Record<string, number>> => {
 const states = (): Promise<unknown> =>
   sql`select run_id, status, cancel_requested_at, attempt from runlane.agent_runs order by run_id`
 
+/** Settles once no run of the requests before goes on by itself: only those that think are left. */
+const atRest = (): Promise<unknown> =>
+  eventually(async () => {
+    const moving = await sql`select r.run_id from runlane.agent_runs r
+      join runlane.agent_run_payloads p using (run_id)
+      where r.ended_at is null and (r.status <> 'running' or r.cancel_requested_at is not null
+        or p.input::text not like '%think%')`
+    return moving.length === 0
+  })
+
 const auditOf = (requestId: string) =>
   sql<Record<string, unknown>[]>`select actor, role, action, target, outcome, code
     from runlane.audit_events where request_id = ${requestId}`
@@ -174,6 +184,7 @@ describe.each(routes.map((route) => [route.name, route] as const))('%s', (_name,
     const path = filled(route.path, target)
     const expected = expectedOf(caller, route)
     const requestId = randomUUID()
+    if (expected !== null) await atRest()
     const before = expected === null ? null : [await rowCounts(), await states()]
 
     const response = await ask(route, path, caller.token, requestId)
