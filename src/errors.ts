@@ -23,6 +23,7 @@ export type RefusalCode =
   | 'not_cancellable'
   | 'not_active'
   | 'not_stuck'
+  | 'not_a_subagent'
   | 'ambiguous_target'
   | 'not_resumable'
   | 'unknown_tool_call'

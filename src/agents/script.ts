@@ -24,6 +24,13 @@ const tool = z.strictObject({
 })
 const http = z.strictObject({ http: z.string().max(2048), body: json.optional(), ...call })
 const toolStep = z.union([tool, http])
+const delegate = z.strictObject({
+  agent: name,
+  input: json.optional(),
+  namespace: z.string().min(1).max(100).optional(),
+  detach: z.boolean().optional(),
+  on_cancelled: z.enum(['continue', 'fail', 'retry']).optional(),
+})
 
 /** The steps by the field that names their kind. */
 const KINDS = {
@@ -36,6 +43,8 @@ const KINDS = {
   tool,
   http,
   parallel: z.strictObject({ parallel: z.array(toolStep).min(1).max(1000) }),
+  delegate: z.strictObject({ delegate }),
+  delegate_all: z.strictObject({ delegate_all: z.array(delegate).min(1).max(100) }),
   journal: z.strictObject({ journal: z.record(z.string(), json) }),
   step: z.strictObject({ step: name, ms: ms.optional(), result: json.optional() }),
   spin: z.strictObject({ spin: ms }),
@@ -44,12 +53,13 @@ const KINDS = {
 } as const
 
 /** What the ids look like that calls get by themselves. */
-const OWN_CALL_ID = /^(tool|step|value|say|journal)_\d+$/
+const OWN_CALL_ID = /^(tool|step|value|say|journal|delegate)_\d+$/
 
 /** Part of the contract, but not of this version. */
-const COMING = ['model', 'delegate', 'delegate_all', 'ask', 'waitpoint', 'wait']
+const COMING = ['model', 'ask', 'waitpoint', 'wait']
 
 export type ToolStep = z.infer<typeof tool> | z.infer<typeof http>
+export type DelegateStep = z.infer<typeof delegate>
 export type ScriptStep = {
   [K in keyof typeof KINDS]: z.infer<(typeof KINDS)[K]>
 }[keyof typeof KINDS]
@@ -62,30 +72,33 @@ interface Problem {
   message: string
 }
 
+/** `scripted:<anything>` is the scripted agent under another name. */
+export const isScripted = (agent: string): boolean => /^scripted(:.+)?$/.test(agent)
+
 /** What does not fit in a scripted input, with the path of each finding; stops at the first 20. */
-export function scriptProblems(input: unknown, outbound: Outbound): Problem[] {
+export function scriptProblems(input: unknown, outbound: Outbound, at = 'input'): Problem[] {
   const script = input as { steps?: unknown; vars?: unknown }
   if (!isObject(script)) {
-    return [{ path: 'input', message: 'must be an object with "steps"' }]
+    return [{ path: at, message: 'must be an object with "steps"' }]
   }
   const problems: Problem[] = []
   for (const field of Object.keys(script)) {
     if (field === 'steps' || field === 'vars') continue
     problems.push({
-      path: `input.${field}`,
+      path: `${at}.${field}`,
       message: `is unknown${hint(field, ['steps', 'vars'])}`,
     })
   }
   if (script.vars !== undefined && !isObject(script.vars))
-    problems.push({ path: 'input.vars', message: 'must be an object' })
+    problems.push({ path: `${at}.vars`, message: 'must be an object' })
   if (!Array.isArray(script.steps))
-    return [...problems, { path: 'input.steps', message: 'must be an array of steps' }]
+    return [...problems, { path: `${at}.steps`, message: 'must be an array of steps' }]
   if (script.steps.length > STEPS_MAX) {
-    return [...problems, { path: 'input.steps', message: `has more than ${STEPS_MAX} steps` }]
+    return [...problems, { path: `${at}.steps`, message: `has more than ${STEPS_MAX} steps` }]
   }
   const callIds = new Set<string>()
   for (const [index, step] of script.steps.entries()) {
-    problems.push(...stepProblems(step, `input.steps[${index}]`, outbound, callIds))
+    problems.push(...stepProblems(step, `${at}.steps[${index}]`, outbound, callIds))
     if (problems.length >= 20) break
   }
   return problems
@@ -118,12 +131,24 @@ function stepProblems(
   }
   const parsed = KINDS[kind].safeParse(step)
   if (!parsed.success) return parsed.error.issues.flatMap((issue) => issueProblems(issue, path))
-  const calls =
-    kind === 'parallel' ? (parsed.data as z.infer<typeof KINDS.parallel>).parallel : [parsed.data]
-  return calls.flatMap((item, nth) =>
-    callProblems(item, kind === 'parallel' ? `${path}.parallel[${nth}]` : path, outbound, callIds),
+  const data: object = parsed.data
+  if ('delegate' in data)
+    return childProblems(data.delegate as DelegateStep, `${path}.delegate`, outbound)
+  if ('delegate_all' in data)
+    return (data.delegate_all as DelegateStep[]).flatMap((child, nth) =>
+      childProblems(child, `${path}.delegate_all[${nth}]`, outbound),
+    )
+  if (!('parallel' in data)) return callProblems(data, path, outbound, callIds)
+  return (data.parallel as ToolStep[]).flatMap((item, nth) =>
+    callProblems(item, `${path}.parallel[${nth}]`, outbound, callIds),
   )
 }
+
+const childProblems = (
+  { agent, input }: DelegateStep,
+  path: string,
+  outbound: Outbound,
+): Problem[] => (isScripted(agent) ? scriptProblems(input, outbound, `${path}.input`) : [])
 
 function callProblems(
   item: object,

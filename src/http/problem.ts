@@ -19,6 +19,7 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   not_cancellable: 409,
   not_active: 409,
   not_stuck: 409,
+  not_a_subagent: 409,
   ambiguous_target: 409,
   not_resumable: 409,
   unknown_tool_call: 409,

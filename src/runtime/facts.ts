@@ -3,9 +3,10 @@ import { clip } from '../clip.ts'
 import { formatDuration } from '../duration.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
-import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+import { childOf } from './delegation.ts'
+import type { MessageOf, Resolution, RunMessage, UnknownCall } from './messages.ts'
 import type { ModelReply } from '../agents/agent.ts'
-import { SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
+import { type Delegation, SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
 
 const USER = 0
 const OPERATOR = 1
@@ -23,7 +24,9 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   noteCall(draft, message) {
     if (message.type === 'tool.started') return noteToolStarted(draft, message.call)
     if (message.type === 'tool.finished') return noteToolFinished(draft, message.call)
-    if (message.type === 'call.recorded') return noteRecorded(draft, message.call)
+    if (message.type === 'call.recorded') return noteRecorded(draft, message.call, message.child)
+    if (message.type === 'child.started') return noteDelegated(draft, message.call, message.child)
+    if (message.type === 'child.reported') return noteReported(draft, message)
   },
 
   noteProgress(draft, message) {
@@ -54,6 +57,14 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     if (message.type !== 'cancel.requested') return
     draft.fields.cancel_requested = true
     draft.event('cancel_requested', OPERATOR, { by: message.by, reason: message.reason })
+    if (draft.chart.context.children > 0) {
+      const why = message.reason === null ? '' : `: ${message.reason}`
+      draft.cascade(message.by, `the run that delegated it was cancelled${why}`)
+    }
+  },
+
+  noteDismissal(draft) {
+    draft.cascade(draft.runId, 'the run that delegated it has ended without waiting for it')
   },
 
   noteQuestions(draft, message) {
@@ -214,7 +225,30 @@ function noteToolFinished(draft: RecordDraft, call: SessionCall): void {
   draft.checkpoint('tool_result')
 }
 
-function noteRecorded(draft: RecordDraft, call: SessionCall): void {
+function noteDelegated(draft: RecordDraft, call: SessionCall, child: Delegation): void {
+  draft.call(call)
+  const { child_run_id, agent, namespace, detach } = child
+  draft.child(childOf(draft.row, child), JSON.stringify(child.input).length)
+  draft.fields.phase = `waiting for ${agent}`
+  draft.event('child_started', OPERATOR, { child_run_id, agent, namespace, detach })
+}
+
+function noteReported(draft: RecordDraft, { call, report }: MessageOf<'child.reported'>): void {
+  if (call) draft.call(call)
+  const { child_run_id, status, by = null, reason = null } = report
+  if (status === 'delegation_cancelled')
+    draft.event('delegation_cancelled', OPERATOR, { child_run_id, by, reason })
+  else draft.event('child_finished', OPERATOR, { child_run_id, status })
+  draft.checkpoint('tool_result')
+}
+
+function noteRecorded(draft: RecordDraft, call: SessionCall, child?: Delegation): void {
+  if (child) {
+    noteDelegated(draft, call, child)
+    draft.fields.phase = null
+    draft.checkpoint('tool_result')
+    return
+  }
   draft.call(call)
   if (call.kind === 'step') {
     draft.event('step_finished', OPERATOR, { name: call.tool, duration_ms: call.duration_ms })

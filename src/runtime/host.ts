@@ -1,16 +1,19 @@
 import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
+import type { ChildReport } from '../agents/port.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
 import { resolveStatus } from './codec.ts'
+import { lanesOf, reportLetter } from './delegation.ts'
 import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
 import { Hosted } from './hosted.ts'
 import { Ledger } from './ledger.ts'
 import type { Logger } from './log.ts'
 import type { RunMessage } from './messages.ts'
+import { Reports } from './reports.ts'
 import { questionOf, unknownCalls } from './resume.ts'
 import { sessionPort } from './session-port.ts'
 import type { Watched } from './watchdog.ts'
@@ -23,6 +26,8 @@ export interface HostOptions {
   lease: Lease
   startSession: StartSession
   loadCalls(runId: string): Promise<CallRow[]>
+  /** What became of a delegated run; undefined while it goes on. */
+  loadReport(childRunId: string): Promise<ChildReport | undefined>
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
@@ -54,6 +59,13 @@ export class Host {
     return this.#hosted.size
   }
 
+  /** Runs that take a place of this node: one that waits for other runs leaves it to them. */
+  get busy(): number {
+    let waiting = 0
+    for (const hosted of this.#hosted.values()) if (hosted.isWaitingOnChild) waiting += 1
+    return this.#hosted.size - waiting
+  }
+
   has(runId: string): boolean {
     return this.#hosted.has(runId)
   }
@@ -79,6 +91,22 @@ export class Host {
     return true
   }
 
+  /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
+  async reported(runId: string, childRunId: string): Promise<void> {
+    const hosted = this.#hosted.get(runId)
+    if (!hosted?.isClosing) return hosted?.reports.arrived(childRunId)
+    const report = await this.#options.loadReport(childRunId)
+    if (!report || !hosted.isClosing) return
+    const letter = reportLetter(childRunId)
+    hosted.actor.send({
+      type: 'child.reported',
+      call: null,
+      report: { ...report, output: null },
+      letter,
+    })
+    hosted.actor.send({ type: 'session.exited' })
+  }
+
   /** The runs here, as the watchdog looks at them. */
   *watched(): Generator<Watched> {
     for (const hosted of this.#hosted.values()) yield hosted.watched(this.#options.monotonicMs())
@@ -87,9 +115,12 @@ export class Host {
   /** Ends what did not end within the cancel time-out of being asked. */
   expireCancels(): void {
     const { monotonicMs, cancelTimeoutMs } = this.#options
-    for (const { actor, cancelledAt } of this.#hosted.values()) {
-      if (cancelledAt !== null && monotonicMs() - cancelledAt > cancelTimeoutMs)
-        actor.send({ type: 'cancel.expired' })
+    for (const hosted of this.#hosted.values()) {
+      const { actor, cancelledAt, ledger } = hosted
+      if (cancelledAt === null) continue
+      // Its own time begins when what it has delegated is over.
+      if (ledger.chart.context.children > 0) hosted.cancelledAt = monotonicMs()
+      else if (monotonicMs() - cancelledAt > cancelTimeoutMs) actor.send({ type: 'cancel.expired' })
     }
   }
 
@@ -113,6 +144,8 @@ export class Host {
   async handOverRest(timeoutMs: number): Promise<void> {
     for (const hosted of this.#hosted.values()) {
       hosted.endSession()
+      // The tree ends before its root: whoever adopts it waits on for what it has delegated.
+      if (hosted.isClosing && hosted.ledger.chart.context.children > 0) continue
       hosted.actor.send({ type: 'attempt.handed_over' })
     }
     await this.drain(timeoutMs)
@@ -141,7 +174,9 @@ export class Host {
       id: row.run_id,
       parent: root,
     } as never) as unknown as RunActor
-    const hosted = new Hosted(actor, ledger, this.#options.monotonicMs())
+    const reports = new Reports((childRunId) => this.#options.loadReport(childRunId))
+    const hosted = new Hosted(actor, ledger, reports, this.#options.monotonicMs())
+    if (ledger.status === 'cancel_requested') hosted.cancelledAt = this.#options.monotonicMs()
     this.#hosted.set(row.run_id, hosted)
     actor.start()
     if (unrestorable === null) return hosted
@@ -214,6 +249,7 @@ export class Host {
       agent,
       attempt: ledger.chart.context.attempt,
       input,
+      lanes: lanesOf(ledger.row),
       calls,
     }
     const { lease, monotonicMs } = this.#options
@@ -223,9 +259,13 @@ export class Host {
       lease,
       isOpen,
       fed: () => hosted.fed(isOpen),
+      reportOf: (childRunId) => hosted.reports.of(childRunId),
       onSaid: (message) => {
         hosted.vitals.note(message, monotonicMs())
         hosted.feed()
+        // Its code is over, the run is not: what an earlier attempt has delegated still is to end.
+        if (message.type === 'session.exited' && ledger.status === 'cancel_requested')
+          hosted.endSession()
       },
     })
     hosted.session = this.#options.startSession(job, port, (reason) => {

@@ -1,6 +1,7 @@
 import type { Session } from '../executors/local/session.ts'
 import type { RunActor } from './durable.ts'
 import type { Ledger } from './ledger.ts'
+import type { Reports } from './reports.ts'
 import { Vitals } from './vitals.ts'
 import type { Watched } from './watchdog.ts'
 
@@ -9,6 +10,7 @@ export class Hosted {
   readonly actor: RunActor
   readonly ledger: Ledger
   readonly vitals: Vitals
+  readonly reports: Reports
   session: Session | null = null
   /** Counts sessions: what an earlier one still sends is dropped. */
   sessions = 0
@@ -19,9 +21,10 @@ export class Hosted {
   /** Starts of something new that wait until the run is no longer stuck. */
   #waiting: (() => void)[] = []
 
-  constructor(actor: RunActor, ledger: Ledger, now: number) {
+  constructor(actor: RunActor, ledger: Ledger, reports: Reports, now: number) {
     this.actor = actor
     this.ledger = ledger
+    this.reports = reports
     this.vitals = new Vitals(now)
   }
 
@@ -62,7 +65,18 @@ export class Hosted {
     this.sessions += 1
     this.session?.kill()
     this.session = null
+    this.reports.close()
     this.feed()
+  }
+
+  /** It was told to end, no code of it runs, and it waits for what it has delegated: its reports are for nobody to hear. */
+  get isClosing(): boolean {
+    return this.session === null && this.ledger.status === 'cancel_requested'
+  }
+
+  /** Waits for other runs; its place is free for them. */
+  get isWaitingOnChild(): boolean {
+    return this.ledger.status === 'waiting_on_child'
   }
 
   watched(now: number): Watched {

@@ -18,6 +18,7 @@ import {
   listWaitpoints,
   loadCalls,
   loadHosted,
+  loadReport,
 } from '../store/runs.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
@@ -120,6 +121,7 @@ export class RunlaneNode {
       lease: this.lease,
       startSession: options.executor({ deadline: this.lease.shared, retried }),
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
+      loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,
@@ -254,7 +256,7 @@ export class RunlaneNode {
 
   #claimWanted(releases: number): { epoch: number; limit: number } | null {
     if (!this.#actor.getSnapshot().hasTag('claims')) return null
-    const free = this.#options.concurrency - this.#host.size + releases
+    const free = this.#options.concurrency - this.#host.busy + releases
     return free > 0 ? { epoch: this.lease.epoch, limit: Math.min(free, CLAIM_MAX) } : null
   }
 
@@ -271,6 +273,7 @@ export class RunlaneNode {
     for (const row of answer.adopted)
       if (row.owner_epoch === epoch) this.#host.adopt(row, 'node_lost')
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
+    void this.#mailroom.deliverAll(answer.mail)
     this.feed.advance(answer.last_event_id)
     if (this.#lookout.othersServe) this.#hints.hint()
   }

@@ -70,7 +70,9 @@ create table runlane.agent_runs (
   model text,
   stuck_reason text,
   stuck_since timestamp with time zone,
-  turn_extended_ms bigint not null default 0
+  turn_extended_ms bigint not null default 0,
+  children integer not null default 0,
+  detached boolean not null default false
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (
@@ -316,6 +318,8 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.adopt(adopter bigint, all_others boolean, wanted integer, at timestamp with time zone) returns text[]
 
+-- function runlane.child_report(child text) returns jsonb
+
 -- function runlane.claim(claimer bigint, wanted integer, at timestamp with time zone) returns text[]
 
 -- function runlane.commit(flush jsonb) returns json
@@ -329,3 +333,5 @@ create view runlane.agent_checkpoints as
 -- function runlane.now() returns timestamp with time zone
 
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
+
+-- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]

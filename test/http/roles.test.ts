@@ -85,7 +85,7 @@ const bodies: Record<string, () => unknown> = {
   recycleRun: () => ({ force: true }),
 }
 /** What cannot be done in the state that things are in here, although the caller may. */
-const refusals: Record<string, number> = { respond: 409 }
+const refusals: Record<string, number> = { respond: 409, interruptSubagent: 409 }
 
 const owner: Api = api({ url: service.url, token: ours.token })
 const ended = await owner.createRun(scripted([{ fail: 'no luck' }], { conversation_id: 'ended' }))

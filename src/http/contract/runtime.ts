@@ -75,6 +75,20 @@ export const recycleRun = endpoint({
   refuses: ['not_stuck', ...target.refuses],
 })
 
+export const interruptSubagent = endpoint({
+  id: 'interruptSubagent',
+  method: 'POST',
+  path: `${BASE}/subagents/{run_id}/interrupt`,
+  tag: 'Administration',
+  role: 'admin',
+  audits: 'agent_runtime.interrupt_subagent',
+  does: 'cancels one child run alone; its parent gets `delegation_cancelled` and decides how to go on',
+  keyed: true,
+  body: z.strictObject({ reason }),
+  answers: { 202: commanded },
+  refuses: ['not_a_subagent', 'not_cancellable'],
+})
+
 export const sweep = endpoint({
   id: 'sweep',
   method: 'POST',
