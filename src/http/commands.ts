@@ -31,10 +31,10 @@ export async function giveOnce(
   if (query?.wait !== undefined) service.connections.demand(identity.name)
   const earlier = await service.node.commands.earlier(keyed)
   const command = earlier ?? (await give(keyed))
-  const wait = query?.wait
-  if (wait !== undefined)
-    await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
-  const run = await findRun(service.reads, command.run_id)
+  const { run_id } = command
+  if (query?.wait !== undefined)
+    await waitForRun(service, { c, identity, run_id }, query.wait, (row) => isTerminal(row.status))
+  const run = await findRun(service.reads, run_id)
   const { command_id, kind, status, outcome } =
     (await findCommand(service.reads, command.command_id)) ?? command
   const shown = { command_id, kind, status, outcome }
