@@ -132,7 +132,7 @@ test('other paths and machines that are not there are 404, whatever they are cal
   for (const path of ['/machines/..%2f..%2fpackage.json', '/machines/%2e%2e.svg']) {
     expectProblem(await get(path), { status: 404, code: 'not_found' })
   }
-  expectProblem(await post('/runs/x', {}), { status: 404, code: 'not_found' })
+  expectProblem(await post('/runs/x/y', {}), { status: 404, code: 'not_found' })
 })
 
 test('nothing of all this touched the run, and nothing failed inside', async () => {
