@@ -36,7 +36,7 @@ export const runBody = z.strictObject({
   owner: id.nullish(),
   timeouts: timeouts.default({}),
   execution_timeout_override: duration.nullish(),
-  callback_url: z.null('callback_url is not supported by this version').optional(),
+  callback_url: z.null('is not supported by this version: leave it out or null').optional(),
   metadata: jsonObject.default({}),
 })
 
