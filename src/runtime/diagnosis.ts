@@ -1,6 +1,8 @@
+import { clip } from '../clip.ts'
 import { isTerminal, type RunStatus } from '../store/rows.ts'
 import type { WaitFacts } from '../store/diagnosis.ts'
 import type { Gate } from './gates.ts'
+import { resumeBlocker } from './resume.ts'
 
 /** One reason why a run is not further: since when, who or what holds it, what shows it, what would unblock it. */
 export interface Cause {
@@ -38,8 +40,7 @@ export async function diagnose(
 ): Promise<Diagnosis | undefined> {
   const first = await read(runId)
   if (!first) return undefined
-  if (isTerminal(first.status))
-    return { summary: `The run has ended: ${first.status}.`, causes: [] }
+  if (isTerminal(first.status)) return { summary: endOf(first), causes: [] }
   const causes: Cause[] = []
   const seen = new Set<string>()
   for (let facts: WaitFacts | undefined = first; facts && seen.size < CHAIN_MAX;) {
@@ -58,6 +59,23 @@ export async function diagnose(
     facts = next === undefined ? undefined : await read(next)
   }
   return { summary: summaryOf(first, causes), causes }
+}
+
+/** As much of an error message as a sentence holds. */
+const REASON_LENGTH_MAX = 300
+
+/** Why it ended, and whether it can go on. */
+function endOf(facts: WaitFacts): string {
+  const { status, error_code, error_message, unknown_calls } = facts
+  const reasons = [error_code, error_message && clip(error_message, REASON_LENGTH_MAX)]
+  const reason = reasons.filter(Boolean).join(': ')
+  const end = `The run has ended: ${status}${reason === '' ? '' : ` (${reason})`}.`
+  if (status === 'completed') return end
+  const blocker = resumeBlocker(facts)
+  if (blocker === null) return `${end} It can be resumed.`
+  return blocker.startsWith('unknown_tool_call')
+    ? `${end} It can be resumed by whoever says what became of ${unknown_calls.join(', ')} (resolutions).`
+    : `${end} It cannot be resumed: ${blocker}.`
 }
 
 const causesOf = (facts: WaitFacts): Omit<Cause, 'run_id'>[] => {
@@ -86,13 +104,12 @@ const EXPLAIN: Record<Waiting, Explain> = {
   running: (facts) => activeCauses(facts, facts.phase ?? 'It works.'),
   waiting_on_tool: (facts) => {
     const [first] = facts.calls
-    const names = facts.calls.map(({ tool }) => tool).join(', ')
     return [
       ...stuckCauses(facts),
       {
         ...cause(
           'tool.in_flight',
-          `Waiting for ${names || facts.tool || 'a tool'}.`,
+          `Waiting for ${callsOf(facts)}.`,
           'wait for it, or cancel the run',
         ),
         since: first?.started_at ?? facts.status_since,
@@ -196,8 +213,9 @@ function activeCauses(facts: WaitFacts, evidence: string): Omit<Cause, 'run_id'>
   return [{ ...cause('progressing', evidence, null), since: facts.last_progress_at }]
 }
 
-/** What the watchdog found; a tool that is silent is told by the call itself. */
-function stuckCauses({ stuck_reason, stuck_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
+/** What the watchdog found. */
+function stuckCauses(facts: WaitFacts): Omit<Cause, 'run_id'>[] {
+  const { stuck_reason, stuck_since } = facts
   if (stuck_reason === null) return []
   const gate = stuck_reason.startsWith('turn.')
     ? 'turn.exceeded'
@@ -208,10 +226,13 @@ function stuckCauses({ stuck_reason, stuck_since }: WaitFacts): Omit<Cause, 'run
         : 'model.no_progress'
   const action =
     gate === 'turn.exceeded' ? 'extend it, stop it or recycle it' : 'stop it or recycle it'
-  return [
-    { ...cause(gate, `The watchdog found it stuck: ${stuck_reason}.`, action), since: stuck_since },
-  ]
+  const what = gate === 'tool.in_flight' ? `its call of ${callsOf(facts)}` : 'it'
+  const evidence = `The watchdog found ${what} stuck: ${stuck_reason}.`
+  return [{ ...cause(gate, evidence, action), since: stuck_since }]
 }
+
+const callsOf = ({ calls, tool }: WaitFacts): string =>
+  calls.map((call) => call.tool).join(', ') || tool || 'a tool'
 
 function lostCauses({ owner }: WaitFacts): Omit<Cause, 'run_id'>[] {
   if (owner && owner.status !== 'dead' && owner.status !== 'stopped' && !owner.lease_over) return []

@@ -100,6 +100,18 @@ test('recycle ends what is stuck, and what is not only by force', async () => {
   expect((await run('recycle', await stuck())).stdout).toMatch(/^command +recycle applied$/m)
 })
 
+test('a resume that lacks what became of a call names it, and how to say it', async () => {
+  const runId = await stuck()
+  await run('recycle', runId, '--wait')
+  const { code, stderr } = await run('resume', runId)
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/unknown_tool_call, 409/)
+  expect(stderr).toMatch(/^ {2}tool_1, a call of lost$/m)
+  expect(stderr).toContain(`runlane run resume ${runId} --resolve tool_1=<outcome>\n`)
+  const resumed = await run('resume', runId, '--resolve', 'tool_1=succeeded:7', '--wait', '--json')
+  expect(resumed).toMatchObject({ code: 0, json: [{ output: { results: [7] } }] })
+})
+
 test('sweep recycles all that is stuck, and says which', async () => {
   const runId = await stuck()
   const text = await run('sweep', '--reason', 'spring')
