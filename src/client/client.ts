@@ -215,7 +215,7 @@ export interface Client {
   listAgents(options?: CallOptions): Promise<t.AgentPage>
   getAgent(name: string, options?: CallOptions): Promise<t.Agent>
   /** Declares an agent as JSON, or replaces the declared one of that name. @throws {RunlaneError} `agent_exists` */
-  declareAgent(agent: t.DeclaredAgent, options?: CallOptions): Promise<t.Agent>
+  declareAgent(agent: t.DeclaredAgent, options?: KeyedOptions): Promise<t.Agent>
   /** Unfinished runs of it will fail with `unknown_agent`. @throws {RunlaneError} `not_found`, `agent_exists` */
   deleteAgent(name: string, options?: CallOptions): Promise<void>
   listMachines(options?: CallOptions): Promise<t.MachinePage>
@@ -223,8 +223,12 @@ export interface Client {
   /** Its diagram as text: `svg`, or `mmd` for Mermaid. */
   getMachineDiagram(id: string, kind: 'svg' | 'mmd', options?: CallOptions): Promise<string>
 
-  /** The one time that the secret is shown. @throws {RunlaneError} `token_exists`, `validation_error` */
-  createToken(token: { name: string; role: t.Role }, options?: CallOptions): Promise<t.NewApiToken>
+  /**
+   * The one time that the secret is shown. Under a key of yours (there is none by default) it can be asked for again: what
+   * comes then has no `token`, and if you have lost it, revoke this one and make another.
+   * @throws {RunlaneError} `token_exists`, `validation_error`, `idempotency_conflict`
+   */
+  createToken(token: { name: string; role: t.Role }, options?: KeyedOptions): Promise<t.NewApiToken>
   listTokens(options?: CallOptions): Promise<t.TokenPage>
   /** Its sessions and streams end within five seconds. @throws {RunlaneError} `not_found` */
   revokeToken(id: string, options?: CallOptions): Promise<void>

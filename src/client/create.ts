@@ -162,8 +162,8 @@ const agentsOf = (http: Http) =>
   ({
     listAgents: (options) => get(http, '/agents', options),
     getAgent: (name, options) => get(http, route`/agents/${name}`, options),
-    declareAgent: (agent, options) =>
-      http.json({ method: 'POST', path: '/agents', body: agent, ...options }),
+    declareAgent: (agent, { idempotencyKey = newKey(), signal } = {}) =>
+      http.json({ method: 'POST', path: '/agents', body: agent, idempotencyKey, signal }),
     deleteAgent: async (name, options) => {
       await http.text({ method: 'DELETE', path: route`/agents/${name}`, ...options })
     },

@@ -67,8 +67,8 @@ export type Machine = Answers<typeof charts.getMachine, 200>
 export type TokenPage = Answers<typeof admin.listTokens, 200>
 /** An API token, without its secret. */
 export type ApiToken = TokenPage['tokens'][number]
-/** The one answer that has the secret, as `token`. */
-export type NewApiToken = Answers<typeof admin.createToken, 201>
+/** The one answer that has the secret, as `token`; undefined where an earlier request under the same key has made it. */
+export type NewApiToken = ApiToken & { token?: string | undefined }
 export type AuditPage = Answers<typeof admin.listAudit, 200>
 export type AuditRow = AuditPage['audit'][number]
 export type NodePage = Answers<typeof admin.listNodes, 200>

@@ -21,12 +21,10 @@ const problem = z
   })
   .meta({ id: 'Problem', description: 'RFC 9457' })
 
-const idempotencyKey = z
-  .string()
-  .min(1)
-  .max(255)
-  .optional()
-  .meta({ description: 'counts per caller and for as long as the run exists' })
+const idempotencyKey = z.string().min(1).max(255).optional().meta({
+  description:
+    'counts per caller, for as long as the run exists; for thirty days where an agent or a token is made',
+})
 
 const lastEventId = z
   .string()
