@@ -14,6 +14,7 @@ export type RefusalCode =
   | 'unauthorized'
   | 'forbidden'
   | 'not_found'
+  | 'method_not_allowed'
   | 'validation_error'
   | 'unknown_agent'
   | 'unknown_queue'

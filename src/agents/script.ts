@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import type { FieldError } from '../errors.ts'
+import { fitted } from '../field-errors.ts'
 import type { Json } from '../json.ts'
 import { nearest } from '../nearest.ts'
 import type { Outbound } from './outbound.ts'
@@ -67,26 +69,21 @@ export interface Script {
   steps: ScriptStep[]
 }
 
-interface Problem {
-  path: string
-  message: string
-}
-
 /** `scripted:<anything>` is the scripted agent under another name. */
 export const isScripted = (agent: string): boolean => /^scripted(:.+)?$/.test(agent)
 
 /** What does not fit in a scripted input, with the path of each finding; stops at the first 20. */
-export function scriptProblems(input: unknown, outbound: Outbound, at = 'input'): Problem[] {
+export function scriptProblems(input: unknown, outbound: Outbound, at = 'input'): FieldError[] {
   const script = input as { steps?: unknown; vars?: unknown }
   if (!isObject(script)) {
     return [{ path: at, message: 'must be an object with "steps"' }]
   }
-  const problems: Problem[] = []
+  const problems: FieldError[] = []
   for (const field of Object.keys(script)) {
     if (field === 'steps' || field === 'vars') continue
     problems.push({
       path: `${at}.${field}`,
-      message: `is unknown${hint(field, ['steps', 'vars'])}`,
+      message: `is an unknown field${hint(field, ['steps', 'vars'])}`,
     })
   }
   if (script.vars !== undefined && !isObject(script.vars))
@@ -112,15 +109,13 @@ function stepProblems(
   path: string,
   outbound: Outbound,
   callIds: Set<string>,
-): Problem[] {
+): FieldError[] {
   if (typeof step !== 'object' || step === null || Array.isArray(step))
     return [{ path, message: 'must be an object' }]
   const fields = Object.keys(step)
   const coming = fields.find((field) => COMING.includes(field))
   if (coming)
-    return [
-      { path: `${path}.${coming}`, message: `${coming} steps are not supported by this version` },
-    ]
+    return [{ path: `${path}.${coming}`, message: 'is a step that this version does not support' }]
   // "fail" is also a field of a tool step, so the kinds are looked for in their order.
   const kind = (Object.keys(KINDS) as (keyof typeof KINDS)[]).find((known) =>
     fields.includes(known),
@@ -129,9 +124,9 @@ function stepProblems(
     const [first = ''] = fields
     return [{ path, message: `is no known step${hint(first, [...Object.keys(KINDS), ...COMING])}` }]
   }
-  const parsed = KINDS[kind].safeParse(step)
-  if (!parsed.success) return parsed.error.issues.flatMap((issue) => issueProblems(issue, path))
-  const data: object = parsed.data
+  const parsed = fitted<z.ZodType>(KINDS[kind], step)
+  if (parsed.errors) return parsed.errors.map((one) => ({ ...one, path: joined(path, one.path) }))
+  const data = parsed.data as object
   if ('delegate' in data)
     return childProblems(data.delegate as DelegateStep, `${path}.delegate`, outbound)
   if ('delegate_all' in data)
@@ -148,15 +143,15 @@ const childProblems = (
   { agent, input }: DelegateStep,
   path: string,
   outbound: Outbound,
-): Problem[] => (isScripted(agent) ? scriptProblems(input, outbound, `${path}.input`) : [])
+): FieldError[] => (isScripted(agent) ? scriptProblems(input, outbound, `${path}.input`) : [])
 
 function callProblems(
   item: object,
   path: string,
   outbound: Outbound,
   callIds: Set<string>,
-): Problem[] {
-  const problems: Problem[] = []
+): FieldError[] {
+  const problems: FieldError[] = []
   if ('http' in item) {
     const refused = outbound.refusal(String(item.http))
     if (refused) problems.push({ path: `${path}.http`, message: refused })
@@ -175,18 +170,8 @@ function callProblems(
   return problems
 }
 
-function issueProblems(issue: z.core.$ZodIssue, path: string): Problem[] {
-  const at =
-    path +
-    issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('')
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => ({ path: `${at}.${key}`, message: 'is unknown' }))
-  if (issue.code === 'invalid_union') {
-    const [best] = issue.errors.toSorted((a, b) => a.length - b.length)
-    return (best ?? []).flatMap((inner) => issueProblems(inner, at))
-  }
-  return [{ path: at, message: issue.message }]
-}
+const joined = (path: string, inner: string): string =>
+  inner === '' || inner.startsWith('[') ? path + inner : `${path}.${inner}`
 
 function hint(word: string, known: string[]): string {
   const near = nearest(word, known)

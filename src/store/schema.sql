@@ -165,6 +165,14 @@ create table runlane.replacement_keys (
   request_hash text not null
 );
 
+create table runlane.request_keys (
+  requested_by text not null,
+  key text not null,
+  request_hash text not null,
+  target text not null,
+  created_at timestamp with time zone not null
+);
+
 create table runlane.run_commands (
   command_id text not null,
   run_id text not null,
@@ -259,6 +267,8 @@ alter table runlane.queues add constraint queues_pkey PRIMARY KEY (name);
 
 alter table runlane.replacement_keys add constraint replacement_keys_pkey PRIMARY KEY (created_by, idempotency_key);
 
+alter table runlane.request_keys add constraint request_keys_pkey PRIMARY KEY (requested_by, key);
+
 alter table runlane.run_commands add constraint run_commands_pkey PRIMARY KEY (command_id);
 
 alter table runlane.run_commands add constraint run_commands_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'applied'::text, 'refused'::text])));
@@ -300,6 +310,8 @@ CREATE INDEX agent_runs_parent ON runlane.agent_runs USING btree (parent_run_id)
 CREATE INDEX agent_runs_stuck ON runlane.agent_runs USING btree (run_id) WHERE (stuck_reason IS NOT NULL);
 
 CREATE UNIQUE INDEX api_tokens_name ON runlane.api_tokens USING btree (name) WHERE ((revoked_at IS NULL) AND (name <> 'admin'::text));
+
+CREATE INDEX request_keys_age ON runlane.request_keys USING btree (created_at);
 
 CREATE UNIQUE INDEX run_commands_of_key ON runlane.run_commands USING btree (requested_by, ((payload ->> 'idempotency_key'::text))) WHERE (payload ? 'idempotency_key'::text);
 

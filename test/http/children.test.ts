@@ -258,6 +258,40 @@ describe('an interrupt', () => {
   })
 })
 
+describe('the diagnosis of a run that waits for a child', () => {
+  test('names the child, and what that waits for', async () => {
+    const run = await post([{ delegate: child([{ tool: 'slow', ms: 60_000, effects: 'none' }]) }])
+    const waiting = await childOf(run)
+    await reaches(waiting, 'waiting_on_tool')
+    const { body } = await client.get(`/runs/${run.run_id}/diagnosis`)
+    expect(body.causes).toMatchObject([
+      { gate: 'child.waiting', run_id: run.run_id, holder: waiting.run_id, current: 1 },
+      { gate: 'tool.in_flight', run_id: waiting.run_id },
+    ])
+    expect(body.summary).toMatch(/waiting for .*slow/i)
+    await client.cancel(run.run_id)
+  })
+
+  test('finds runs that wait for each other in a circle', async () => {
+    const conversation_id = 'circle'
+    const into = (namespace: string, steps: Steps) => child(steps, { namespace })
+    const cross = (mine: string, other: string) =>
+      post([{ delegate: into(mine, [{ think: 400 }, { delegate: into(other, []) }]) }], {
+        conversation_id,
+        lane_key: `own ${mine}`,
+      })
+    const runs = [await cross('a', 'b'), await cross('b', 'a')]
+    const circle = await eventually(async () => {
+      const { body } = await client.get(`/runs/${runs[0]?.run_id}/diagnosis`)
+      return body.causes.find(({ gate }: { gate: string }) => gate === 'cycle') ?? false
+    })
+    expect(circle.action).toBe('cancel one of them')
+    for (const run of runs) await client.cancel(run.run_id)
+    for (const run of runs)
+      expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'cancelled' })
+  })
+})
+
 describe('a cancel of the parent', () => {
   test('ends the whole tree, from its leaves to its root', async () => {
     const leaf = child([{ tool: 'slow', ms: 300 }])
