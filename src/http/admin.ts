@@ -2,7 +2,7 @@ import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { listAudit, recordAudit } from '../store/audit.ts'
 import { listAllNodes } from '../store/nodes.ts'
-import { createToken, listTokens, revokeToken } from '../store/tokens.ts'
+import { createToken, listTokens, type NameRefusal, revokeToken } from '../store/tokens.ts'
 import { hashToken, newToken, tokenIdOf } from './access/tokens.ts'
 import { applied, refused } from './audit.ts'
 import * as contract from './contract/admin.ts'
@@ -13,23 +13,36 @@ import type { Service } from './service.ts'
 /** The name of the token that the service made for itself, of which each data directory has one. */
 const OWN_NAME = 'admin'
 
+const WHY: Record<NameRefusal, (name: string) => string> = {
+  token_exists: (name) =>
+    name === OWN_NAME
+      ? `${name} is the name of the token that the service has made for itself`
+      : `a token with the name ${name} is in use; {"rotate": true} revokes it and takes its place`,
+  name_taken: (name) =>
+    `a token with the name ${name} was revoked, and its runs are still there: {"rotate": true} takes its place, and them`,
+  nothing_to_rotate: (name) => `there is and was no token with the name ${name}`,
+}
+
 /** Tokens, the audit trail, nodes. */
 export function adminRoutes(app: Hono, service: Service): void {
   const { reads, access } = service
   const routes = new Routes(app, service)
 
-  routes.on(contract.createToken, async ({ body: { name, role }, caller }) => {
+  routes.on(contract.createToken, async ({ body: { name, role, rotate }, caller }) => {
     const token = newToken()
     const stored = { id: tokenIdOf(token), name, role, hash: hashToken(token) }
-    const row =
+    const made =
       name === OWN_NAME
-        ? undefined
-        : await createToken(reads, stored, applied(caller, 'token.create', name))
-    if (!row) {
-      await recordAudit(reads, refused(caller, 'token.create', name, 'token_exists'))
-      throw new Refusal('token_exists', `a token with the name ${name} is in use`)
+        ? 'token_exists'
+        : await createToken(reads, stored, rotate, (change) =>
+            applied(caller, 'token.create', name, change),
+          )
+    if (typeof made === 'string') {
+      await recordAudit(reads, refused(caller, 'token.create', name, made))
+      throw new Refusal(made, WHY[made](name))
     }
-    return answer(201, { ...row, role, token })
+    if (rotate) access.forget()
+    return answer(201, { ...made, role, token })
   })
 
   routes.on(contract.listTokens, async () => {
@@ -38,7 +51,9 @@ export function adminRoutes(app: Hono, service: Service): void {
   })
 
   routes.on(contract.revokeToken, async ({ params: { id }, caller }) => {
-    const revoked = await revokeToken(reads, id, applied(caller, 'token.revoke', id))
+    const revoked = await revokeToken(reads, id, (before) =>
+      applied(caller, 'token.revoke', id, { before, after: null }),
+    )
     if (!revoked) throw new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`)
     access.forget()
     return { status: 204 as const }

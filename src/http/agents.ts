@@ -3,7 +3,7 @@ import { type DeclaredAgent, declaredCard, declaredProblems } from '../agents/de
 import { BUILT_IN_NAMES } from '../agents/define.ts'
 import type { AgentCard } from '../agents/source.ts'
 import { Refusal } from '../errors.ts'
-import type { Json } from '../json.ts'
+import { hashJson, type Json } from '../json.ts'
 import {
   countActive,
   DECLARED_MAX,
@@ -55,7 +55,10 @@ export function agentRoutes(app: Hono, service: Service): void {
     const saved = await saveDeclared(
       reads,
       { name: agent.name, definition, declared_by: caller.name },
-      applied(caller, 'agent.declare', agent.name),
+      (earlier) => {
+        const change = { before: audited(earlier), after: audited(definition) }
+        return applied(caller, 'agent.declare', agent.name, change)
+      },
     )
     if (saved === 'full') {
       await recordAudit(reads, refused(caller, 'agent.declare', agent.name, 'too_many_agents'))
@@ -78,7 +81,9 @@ export function agentRoutes(app: Hono, service: Service): void {
         `${name} is not a declared agent: it cannot be deleted here`,
       )
     }
-    const deleted = await deleteDeclared(reads, name, applied(caller, 'agent.delete', name))
+    const deleted = await deleteDeclared(reads, name, (earlier) =>
+      applied(caller, 'agent.delete', name, { before: audited(earlier), after: null }),
+    )
     if (!deleted) throw unknownAgent(name)
     return { status: 204 as const }
   })
@@ -115,6 +120,14 @@ function detailsOf({
   takes,
 }: AgentCard) {
   return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, takes }
+}
+
+/** What the audit trail shows of a declared agent; values of headers leave no trace in the hash. */
+function audited(definition: Json): Json {
+  if (definition === null) return null
+  // A later version, which may have stored it, need not have these.
+  const stored = { tools: [], mcp: [], ...(definition as object) } as unknown as DeclaredAgent
+  return { definition_hash: hashJson(withoutHeaderValues(stored)) }
 }
 
 /** Headers carry keys: they are stored to be sent, and never shown again. */

@@ -1,7 +1,23 @@
 import { newRecordId } from '../ids.ts'
 import type { AuditDraft } from '../store/flush.ts'
-import type { HostedRow } from '../store/rows.ts'
+import type { HostedRow, RunRow } from '../store/rows.ts'
 import type { Caller } from './command-desk.ts'
+
+/** Of a run, what actions change: what an audit row shows of it before and after. */
+export const auditedRun = (
+  run: Pick<
+    RunRow,
+    'status' | 'detail' | 'attempt' | 'stuck_reason' | 'turn_extended_ms' | 'error_code'
+  > & { cancel_requested: boolean },
+) => ({
+  status: run.status,
+  detail: run.detail,
+  attempt: run.attempt,
+  stuck_reason: run.stuck_reason,
+  cancel_requested: run.cancel_requested,
+  turn_extended_ms: run.turn_extended_ms,
+  error_code: run.error_code,
+})
 
 /** The audit row of a command that was refused before it was written. */
 export const refusedCommand = (
@@ -21,4 +37,6 @@ export const refusedCommand = (
   outcome: 'refused',
   code,
   request_id: caller.requestId,
+  before: auditedRun({ ...run, cancel_requested: run.cancel_requested_at !== null }),
+  after: null,
 })

@@ -8,6 +8,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
   const letter = {
     dedupe_key: row.dedupe_key,
     command_id: textOrNull(row.payload['command_id']),
+    kind: row.kind,
     audit: {
       action: `agent_runtime.${row.kind}`,
       actor: by,

@@ -24,34 +24,40 @@ export async function listDeclared(sql: Sql): Promise<DeclaredRow[]> {
 /** Agents that can be declared, so that a list of them stays one page. */
 export const DECLARED_MAX = 1_000
 
-/** Writes the agent and its audit row; true when the name is new, `full` when there are too many. */
+/** Writes the agent and its audit row, made for the definition it had; `full` when there are too many. */
 export async function saveDeclared(
   sql: Sql,
   agent: { name: string; definition: Json; declared_by: string },
-  audit: AuditDraft,
+  auditOf: (before: Json) => AuditDraft,
 ): Promise<'created' | 'replaced' | 'full'> {
   return sql.begin(async (transaction) => {
     await transaction`lock table runlane.agents in share row exclusive mode`
     const [others] = await transaction<{ count: number }[]>`
       select count(*)::int as count from runlane.agents where name <> ${agent.name}`
     if ((others?.count ?? 0) >= DECLARED_MAX) return 'full'
-    const [row] = await transaction<{ created: boolean }[]>`
+    const [earlier] = await transaction<{ definition: Json }[]>`
+      select definition from runlane.agents where name = ${agent.name}`
+    await transaction`
       insert into runlane.agents as a (name, definition, declared_by, created_at, updated_at)
       values (${agent.name}, ${transaction.json(agent.definition as never)}, ${agent.declared_by}, runlane.now(), runlane.now())
       on conflict (name) do update set definition = excluded.definition, declared_by = excluded.declared_by,
-        updated_at = excluded.updated_at
-      returning xmax = 0 as created`
-    await recordAudit(transaction, audit)
-    return row?.created ? 'created' : 'replaced'
+        updated_at = excluded.updated_at`
+    await recordAudit(transaction, auditOf(earlier?.definition ?? null))
+    return earlier ? 'replaced' : 'created'
   })
 }
 
 /** True when there was one. The audit row is written with it. */
-export async function deleteDeclared(sql: Sql, name: string, audit: AuditDraft): Promise<boolean> {
+export async function deleteDeclared(
+  sql: Sql,
+  name: string,
+  auditOf: (before: Json) => AuditDraft,
+): Promise<boolean> {
   return sql.begin(async (transaction) => {
-    const { count } = await transaction`delete from runlane.agents where name = ${name}`
-    if (count > 0) await recordAudit(transaction, audit)
-    return count > 0
+    const [deleted] = await transaction<{ definition: Json }[]>`
+      delete from runlane.agents where name = ${name} returning definition`
+    if (deleted) await recordAudit(transaction, auditOf(deleted.definition))
+    return deleted !== undefined
   })
 }
 
