@@ -85,8 +85,14 @@ async function start(config: Config): Promise<void> {
     access: new Access({
       sql: database.reads,
       adminToken: config.adminToken,
-      jwt: { secret: config.jwtSecret, jwksUrl: config.jwksUrl },
+      jwt: {
+        secret: config.jwtSecret,
+        jwksUrl: config.jwksUrl,
+        issuer: config.jwtIssuer,
+        audience: config.jwtAudience,
+      },
       rateLimit: config.rateLimit,
+      log,
     }),
     connections: new ConnectionLimit(CONNECTIONS_MAX),
     bodyLimitBytes: config.bodyLimitBytes,
