@@ -1,4 +1,5 @@
 import type { Context, Hono } from 'hono'
+import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun } from '../store/runs.ts'
@@ -32,14 +33,27 @@ export async function giveOnce(
   const earlier = await service.node.commands.earlier(keyed)
   const command = earlier ?? (await give(keyed))
   const wait = query?.wait
-  if (wait !== undefined)
-    await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
-  const run = await findRun(service.reads, command.run_id)
-  const { command_id, kind, status, outcome } =
-    (await findCommand(service.reads, command.command_id)) ?? command
-  const shown = { command_id, kind, status, outcome }
   const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
-  return answer(202, { command: shown, run: run ? toRun(run) : null }, headers)
+  if (wait !== undefined && !(await waited(service, c, identity, wait)))
+    return answer(202, { command: shown(command), run: null }, headers)
+  const run = await findRun(service.reads, command.run_id)
+  const written = (await findCommand(service.reads, command.command_id)) ?? command
+  return answer(202, { command: shown(written), run: run ? toRun(run) : null }, headers)
+}
+
+const shown = ({ command_id, kind, status, outcome }: CommandRow) => {
+  return { command_id, kind, status, outcome }
+}
+
+/** False when its caller may not come in any more: the command was given, but nothing else is shown. */
+async function waited(service: Service, c: Context, identity: Identity, waitMs: number) {
+  try {
+    await waitForRun(service, c, identity, waitMs, (row) => isTerminal(row.status))
+    return true
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'unauthorized') return false
+    throw error
+  }
 }
 
 /** Requests to a run: each is a durable, audited command, answered with 202 once it is written. */

@@ -13,6 +13,7 @@ import { Lately } from './lately.ts'
 import { RateLimit } from './limits.ts'
 import { sessionOf, Sessions } from './sessions.ts'
 import { hashToken, sameToken } from './tokens.ts'
+import { Vigil } from './vigil.ts'
 
 export interface AccessOptions {
   sql: Sql
@@ -64,8 +65,13 @@ export class Access {
     return identity
   }
 
-  /** Whether who was let in would be let in still: answers that take long ask again. */
-  async holds(c: Context): Promise<boolean> {
+  /** For an answer that takes long; `end` it with the answer. */
+  vigil(c: Context): Vigil {
+    return new Vigil(() => this.#holds(c))
+  }
+
+  /** Whether who was let in would be let in still. */
+  async #holds(c: Context): Promise<boolean> {
     try {
       await this.#identify(c)
       return true

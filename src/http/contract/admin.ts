@@ -49,7 +49,7 @@ export const revokeToken = endpoint({
   tag: 'Administration',
   role: 'admin',
   audits: 'token.revoke',
-  does: 'revokes a token, and ends its sessions and streams within five seconds',
+  does: 'revokes a token, and ends its sessions, streams and waits within five seconds',
   answers: { 204: null },
 })
 
