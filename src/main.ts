@@ -9,7 +9,7 @@ import { AgentDirectory } from './agents/directory.ts'
 import { Outbound } from './agents/outbound.ts'
 import { SCRIPTED_CARD } from './agents/scripted.ts'
 import { systemClock } from './clock.ts'
-import { type Config, ConfigError, parseConfig } from './config.ts'
+import { type Config, ConfigError, parseConfig, shownSettings } from './config.ts'
 import { messageOf, StartError } from './errors.ts'
 import { LocalExecutors } from './executors/local/compose.ts'
 import { watchFolder } from './executors/local/watch.ts'
@@ -130,6 +130,15 @@ async function start(config: Config): Promise<void> {
   process.on('SIGINT', () => void stop())
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : config.port
+  log.info(
+    {
+      version,
+      database: embedded ? 'embedded' : 'postgres',
+      address: `${config.host}:${port}`,
+      settings: shownSettings(process.env),
+    },
+    'the service listens',
+  )
   process.stdout.write(
     welcome({
       host: config.host,

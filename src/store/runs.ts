@@ -181,6 +181,12 @@ export async function listWaitpoints(sql: Sql, runId: string): Promise<Waitpoint
     from runlane.waitpoints where run_id = ${runId} order by token_id`
 }
 
+/** Tokens of the questions that a run still waits on. */
+export async function pendingTokens(sql: Sql, runId: string): Promise<Set<string>> {
+  const waitpoints = await listWaitpoints(sql, runId)
+  return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
+}
+
 export async function findCommand(sql: Sql, commandId: string): Promise<CommandRow | undefined> {
   const [row] = await sql<CommandRow[]>`
     select command_id, run_id, kind, payload, status, outcome from runlane.run_commands where command_id = ${commandId}`
