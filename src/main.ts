@@ -29,7 +29,7 @@ import {
 } from './store/database.ts'
 import { startEmbedded } from './store/embedded.ts'
 import { migrate } from './store/migrate.ts'
-import { welcome } from './welcome.ts'
+import { urlOf, welcome } from './welcome.ts'
 
 const { version } = JSON.parse(
   readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
@@ -134,7 +134,7 @@ async function start(config: Config): Promise<void> {
     {
       version,
       database: embedded ? 'embedded' : 'postgres',
-      address: `${config.host}:${port}`,
+      address: urlOf(config.host, port),
       settings: shownSettings(process.env),
     },
     'the service listens',

@@ -64,7 +64,11 @@ export class Ledger extends RecordDraft {
       else FACTS[action as RunFact](this, message)
     }
     // A run that has ended has nothing more to tell: who ended it comes before.
-    if (message.letter) this.settleLetter(message.letter, 'applied', this.status)
+    if (message.letter) {
+      // What only force made possible is audited as such.
+      const forced = message.type === 'run.recycled' && before.context.stuck_clock === null
+      this.settleLetter(message.letter, 'applied', this.status, forced ? 'forced' : null)
+    }
     this.#changeStatus(from, this.status)
     // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
     if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
@@ -75,7 +79,12 @@ export class Ledger extends RecordDraft {
   }
 
   /** Consumes an inbox letter; a refused one changes nothing else about the run, and tells nothing of one that has ended. */
-  settleLetter(letter: Letter, status: 'applied' | 'refused', outcome: string): void {
+  settleLetter(
+    letter: Letter,
+    status: 'applied' | 'refused',
+    outcome: string,
+    code: string | null = status === 'refused' ? 'not_possible' : null,
+  ): void {
     const { outcomes, consumed, audits } = this.open()
     consumed.push({ run_id: this.runId, dedupe_key: letter.dedupe_key })
     if (letter.command_id === null) return
@@ -87,7 +96,7 @@ export class Ledger extends RecordDraft {
       target: this.runId,
       run_id: this.runId,
       outcome: status,
-      code: status === 'refused' ? 'not_possible' : null,
+      code,
       before: this.#shown(),
       after: null,
     })

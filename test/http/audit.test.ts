@@ -36,11 +36,12 @@ const trail = async (query: string): Promise<Row[]> =>
   (await get(`/api/v1/admin/audit?limit=1000&${query}`)).body.audit
 const rowsOf = async ({ run_id }: Run): Promise<Row[]> =>
   (await trail('')).filter((row) => row.run_id === run_id)
-const running = async (steps: unknown[] = [{ think: 60_000 }]) => {
-  const run = await createRun(scripted(steps))
-  return waitForRun(run.run_id, { until: ({ status }) => !/queued|resuming/.test(status) })
+const begun = async (step: unknown, wanted: string) => {
+  const run = await createRun(scripted([step]))
+  return waitForRun(run.run_id, { until: ({ status }) => status === wanted })
 }
-const hanging = () => running([{ tool: 'lost', hang: true }])
+const running = () => begun({ think: 60_000 }, 'running')
+const hanging = () => begun({ tool: 'lost', hang: true }, 'waiting_on_tool')
 const stuck = async () =>
   waitForRun((await hanging()).run_id, { until: (one) => one.stuck_reason !== null })
 const toldOf = (list: readonly RunEvent[], type: string) =>
