@@ -68,6 +68,17 @@ export const configTable = (): string => {
   return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows, ''].join('\n')
 }
 
+/** What is in force, as the variables would say it, for the log; of a secret only that it is set. */
+export const shownSettings = (
+  env: Readonly<Record<string, string | undefined>>,
+): Record<string, string> =>
+  Object.fromEntries(
+    Object.values<Setting>(settings).flatMap(({ name, fallback, secret }) => {
+      const text = env[name] || fallback
+      return text === null ? [] : [[name, secret ? '[set]' : text]]
+    }),
+  )
+
 const unknownNames = (env: Readonly<Record<string, string | undefined>>): ConfigProblem[] => {
   // Compared without the prefix, so that RUNLANE_PORT finds PORT and the prefix hides no difference.
   const known = new Map<string, string>()

@@ -33,6 +33,8 @@ export type RefusalCode =
   | 'agent_exists'
   | 'too_many_agents'
   | 'token_exists'
+  | 'name_taken'
+  | 'nothing_to_rotate'
   | 'rate_limited'
   | 'too_many_connections'
   | 'keys_unavailable'

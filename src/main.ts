@@ -9,7 +9,7 @@ import { AgentDirectory } from './agents/directory.ts'
 import { Outbound } from './agents/outbound.ts'
 import { SCRIPTED_CARD } from './agents/scripted.ts'
 import { systemClock } from './clock.ts'
-import { type Config, ConfigError, parseConfig } from './config.ts'
+import { type Config, ConfigError, parseConfig, shownSettings } from './config.ts'
 import { messageOf, StartError } from './errors.ts'
 import { LocalExecutors } from './executors/local/compose.ts'
 import { watchFolder } from './executors/local/watch.ts'
@@ -29,7 +29,7 @@ import {
 } from './store/database.ts'
 import { startEmbedded } from './store/embedded.ts'
 import { migrate } from './store/migrate.ts'
-import { welcome } from './welcome.ts'
+import { urlOf, welcome } from './welcome.ts'
 
 const { version } = JSON.parse(
   readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
@@ -85,8 +85,14 @@ async function start(config: Config): Promise<void> {
     access: new Access({
       sql: database.reads,
       adminToken: config.adminToken,
-      jwt: { secret: config.jwtSecret, jwksUrl: config.jwksUrl },
+      jwt: {
+        secret: config.jwtSecret,
+        jwksUrl: config.jwksUrl,
+        issuer: config.jwtIssuer,
+        audience: config.jwtAudience,
+      },
       rateLimit: config.rateLimit,
+      log,
     }),
     connections: new ConnectionLimit(CONNECTIONS_MAX),
     bodyLimitBytes: config.bodyLimitBytes,
@@ -124,6 +130,15 @@ async function start(config: Config): Promise<void> {
   process.on('SIGINT', () => void stop())
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : config.port
+  log.info(
+    {
+      version,
+      database: embedded ? 'embedded' : 'postgres',
+      address: urlOf(config.host, port),
+      settings: shownSettings(process.env),
+    },
+    'the service listens',
+  )
   process.stdout.write(
     welcome({
       host: config.host,

@@ -45,6 +45,8 @@ export const autoTerminate = z.string().transform((text, issues): AutoTerminate 
 
 export const nodeId = z.string().max(255, 'must have at most 255 characters')
 
+export const claim = z.string().max(255, 'must have at most 255 characters')
+
 export const integer = (least: number, most: number) =>
   z
     .string()

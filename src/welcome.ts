@@ -1,3 +1,6 @@
+export const urlOf = (host: string, port: number): string =>
+  `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+
 /** What `npm start` prints: where it listens, how to get in, a line that runs a real run and one that watches it. */
 export function welcome(facts: {
   host: string
@@ -7,8 +10,7 @@ export function welcome(facts: {
   /** A model provider is set: the agent `assistant` is there. */
   assistant: boolean
 }): string {
-  const host = facts.host.includes(':') ? `[${facts.host}]` : facts.host
-  const url = `http://${host}:${facts.port}`
+  const url = urlOf(facts.host, facts.port)
   // A token from the environment is known to whoever set it; printing it would only put it into logs.
   const token = facts.configured ? '$RUNLANE_ADMIN_TOKEN' : facts.token
   const auth = `-H "Authorization: Bearer ${token}"`

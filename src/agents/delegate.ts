@@ -111,7 +111,7 @@ export class Delegations {
   }
 }
 
-const childOf = (input: Json): string => String((input as { child_run_id: string }).child_run_id)
+const childOf = (input: Json): string => (input as { child_run_id: string }).child_run_id
 
 /** @throws DelegationCancelled */
 function checkedReport(report: ChildReport): ChildReport {

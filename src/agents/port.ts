@@ -1,6 +1,8 @@
 import type { Json } from '../json.ts'
 import type { CallDraft } from '../store/flush.ts'
-import type { CallRow } from '../store/rows.ts'
+import type { CallRow, ChildReport } from '../store/rows.ts'
+
+export type { ChildReport } from '../store/rows.ts'
 
 /** What an executor needs to run one attempt; plain JSON, so that it can cross a thread or a wire. */
 export interface Job {
@@ -51,20 +53,6 @@ export interface Delegation {
   lane_key: string
   /** Goes on by itself: nobody waits for it, and no cancel of its parent reaches it. */
   detach: boolean
-}
-
-/** What became of a delegated run. */
-export interface ChildReport {
-  child_run_id: string
-  /** A run that has timed out has failed. */
-  status: 'completed' | 'failed' | 'delegation_cancelled' | 'detached'
-  output: Json
-  error_message: string | null
-  /** Of a failed one; `timed_out` when that is what it did. */
-  error_code?: string
-  /** Who cancelled it, and why. */
-  by?: string
-  reason?: string | null
 }
 
 /** What a session can tell its run. */

@@ -2,7 +2,13 @@ import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { listAudit, recordAudit } from '../store/audit.ts'
 import { listAllNodes } from '../store/nodes.ts'
-import { createToken, findTokenById, listTokens, revokeToken } from '../store/tokens.ts'
+import {
+  createToken,
+  findTokenById,
+  listTokens,
+  type NameRefusal,
+  revokeToken,
+} from '../store/tokens.ts'
 import { hashToken, newToken, tokenIdOf } from './access/tokens.ts'
 import { applied, refused } from './audit.ts'
 import * as contract from './contract/admin.ts'
@@ -14,26 +20,41 @@ import type { Service } from './service.ts'
 /** The name of the token that the service made for itself, of which each data directory has one. */
 const OWN_NAME = 'admin'
 
+const WHY: Record<NameRefusal, (name: string) => string> = {
+  token_exists: (name) =>
+    name === OWN_NAME
+      ? `${name} is the name of the token that the service has made for itself`
+      : `a token with the name ${name} is in use; {"rotate": true} revokes it and takes its place`,
+  name_taken: (name) =>
+    `a token with the name ${name} was revoked, and its runs are still there: {"rotate": true} takes its place, and them`,
+  nothing_to_rotate: (name) => `there is and was no token with the name ${name}`,
+}
+
 /** Tokens, the audit trail, nodes. */
 export function adminRoutes(app: Hono, service: Service): void {
   const { reads, access } = service
   const routes = new Routes(app, service)
 
   routes.on(contract.createToken, ({ c, body, caller }) => {
-    const { name, role } = body
+    const { name, role, rotate } = body
     const key = makingKey(c, caller, body)
     return onceMade<Answer<typeof contract.createToken>>(reads, key, {
       make: async () => {
         const token = newToken()
         const stored = { id: tokenIdOf(token), name, role, hash: hashToken(token) }
-        const row =
+        const auditOf = (change: Parameters<typeof applied>[3]) =>
+          applied(caller, 'token.create', name, change)
+        const made =
           name === OWN_NAME
-            ? undefined
-            : await createToken(reads, stored, applied(caller, 'token.create', name), key)
-        if (row === 'repeated') return row
-        if (row) return answer(201, { ...row, role, token })
-        await recordAudit(reads, refused(caller, 'token.create', name, 'token_exists'))
-        throw new Refusal('token_exists', `a token with the name ${name} is in use`)
+            ? 'token_exists'
+            : await createToken(reads, stored, { rotate, key }, auditOf)
+        if (made === 'repeated') return made
+        if (typeof made === 'string') {
+          await recordAudit(reads, refused(caller, 'token.create', name, made))
+          throw new Refusal(made, WHY[made](name))
+        }
+        if (rotate) access.forget()
+        return answer(201, { ...made, role, token })
       },
       // Only its hash is stored: the secret was shown in the first answer, and never again.
       again: async (id) => {
@@ -50,7 +71,9 @@ export function adminRoutes(app: Hono, service: Service): void {
   })
 
   routes.on(contract.revokeToken, async ({ params: { id }, caller }) => {
-    const revoked = await revokeToken(reads, id, applied(caller, 'token.revoke', id))
+    const revoked = await revokeToken(reads, id, (before) =>
+      applied(caller, 'token.revoke', id, { before, after: null }),
+    )
     if (!revoked) throw new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`)
     access.forget()
     return { status: 204 as const }

@@ -3,7 +3,7 @@ import { type DeclaredAgent, declaredCard, declaredProblems } from '../agents/de
 import { BUILT_IN_NAMES } from '../agents/define.ts'
 import type { AgentCard } from '../agents/source.ts'
 import { Refusal } from '../errors.ts'
-import type { Json } from '../json.ts'
+import { hashJson, type Json } from '../json.ts'
 import type { Caller } from '../runtime/commands.ts'
 import {
   countActive,
@@ -83,7 +83,9 @@ export function agentRoutes(app: Hono, service: Service): void {
         `${name} is not a declared agent: it cannot be deleted here`,
       )
     }
-    const deleted = await deleteDeclared(reads, name, applied(caller, 'agent.delete', name))
+    const deleted = await deleteDeclared(reads, name, (earlier) =>
+      applied(caller, 'agent.delete', name, { before: audited(earlier), after: null }),
+    )
     if (!deleted) throw unknownAgent(name)
     return { status: 204 as const }
   })
@@ -97,10 +99,14 @@ export function agentRoutes(app: Hono, service: Service): void {
       await recordAudit(reads, refused(caller, 'agent.declare', name, 'agent_exists'))
       throw new Refusal('agent_exists', `${name} is a built-in agent or code of this service`)
     }
+    const definition = agent as unknown as Json
     const saved = await saveDeclared(
       reads,
-      { name, definition: agent as unknown as Json, declared_by: caller.name },
-      applied(caller, 'agent.declare', name),
+      { name, definition, declared_by: caller.name },
+      (earlier) => {
+        const change = { before: audited(earlier), after: audited(definition) }
+        return applied(caller, 'agent.declare', name, change)
+      },
       key,
     )
     if (saved !== 'full') return saved
@@ -140,6 +146,14 @@ function detailsOf({
   takes,
 }: AgentCard) {
   return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, takes }
+}
+
+/** What the audit trail shows of a declared agent; values of headers leave no trace in the hash. */
+function audited(definition: Json): Json {
+  if (definition === null) return null
+  // A later version, which may have stored it, need not have these.
+  const stored = { tools: [], mcp: [], ...(definition as object) } as unknown as DeclaredAgent
+  return { definition_hash: hashJson(withoutHeaderValues(stored)) }
 }
 
 /** Headers carry keys: they are stored to be sent, and never shown again. */

@@ -1,7 +1,8 @@
 import { Hono } from 'hono'
 import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
-import { Refusal } from '../errors.ts'
+import { messageOf, Refusal } from '../errors.ts'
+import { SparingLog } from '../sparing-log.ts'
 import { consoleRoutes } from '../console/routes.ts'
 import { adminRoutes } from './admin.ts'
 import { agentRoutes } from './agents.ts'
@@ -12,7 +13,7 @@ import { docsRoutes } from './docs.ts'
 import { methodsAt } from './methods.ts'
 import { postingRoutes } from './posting.ts'
 import { probeRoutes } from './probes.ts'
-import { problem, problemOf } from './problem.ts'
+import { problem, problemOf, STATUS } from './problem.ts'
 import { runRoutes } from './runs.ts'
 import { runtimeRoutes } from './runtime.ts'
 import type { Service } from './service.ts'
@@ -53,13 +54,23 @@ export function createApp(service: Service): Hono {
       contentSecurityPolicy: CONTENT_SECURITY_POLICY,
     }),
   )
+  const sparing = new SparingLog(service.log)
   app.onError((error, c) => {
+    const facts = {
+      request_id: c.get('requestId'),
+      run_id: c.req.param('run_id'),
+      method: c.req.method,
+      path: c.req.path,
+    }
     const refusal = problemOf(error)
-    if (refusal) return problem(c, refusal)
-    service.log.error(
-      { request_id: c.get('requestId'), path: c.req.path, problem: error.stack ?? String(error) },
-      'a request failed',
-    )
+    if (refusal) {
+      const { code, cause } = refusal
+      const why = cause === undefined ? {} : { problem: messageOf(cause) }
+      if (STATUS[code] >= 500)
+        sparing.tell('warn', code, { ...facts, code, ...why }, 'requests cannot be served now')
+      return problem(c, refusal)
+    }
+    service.log.error({ ...facts, problem: error.stack ?? String(error) }, 'a request failed')
     return c.json(
       { type: 'about:blank', title: 'Internal Server Error', status: 500, code: 'internal_error' },
       500,

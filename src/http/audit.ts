@@ -2,8 +2,18 @@ import { newRecordId } from '../ids.ts'
 import type { Caller } from '../runtime/commands.ts'
 import type { AuditDraft } from '../store/flush.ts'
 
+/** Of the target, what the action has changed: small, and never a secret. */
+export type Change = Pick<AuditDraft, 'before' | 'after'>
+
+const NOTHING: Change = { before: null, after: null }
+
 /** The audit row of something that a caller did, and which no run decides about. */
-export const applied = (caller: Caller, action: string, target: string): AuditDraft => ({
+export const applied = (
+  caller: Caller,
+  action: string,
+  target: string,
+  { before, after }: Change = NOTHING,
+): AuditDraft => ({
   audit_key: newRecordId(),
   actor: caller.name,
   role: caller.role,
@@ -14,6 +24,8 @@ export const applied = (caller: Caller, action: string, target: string): AuditDr
   outcome: 'applied',
   code: null,
   request_id: caller.requestId,
+  before,
+  after,
 })
 
 export const refused = (

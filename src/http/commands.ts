@@ -34,14 +34,32 @@ export async function giveOnce(
   const earlier = await service.node.commands.earlier(keyed)
   const command = earlier ?? (await give(keyed))
   const { run_id } = command
-  if (query?.wait !== undefined)
-    await waitForRun(service, { c, identity, run_id }, query.wait, (row) => isTerminal(row.status))
-  const run = await findRun(service.reads, run_id)
-  const { command_id, kind, status, outcome } =
-    (await findCommand(service.reads, command.command_id)) ?? command
-  const shown = { command_id, kind, status, outcome }
+  const wait = query?.wait
   const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
-  return answer(202, { command: shown, run: run ? toRun(run) : null }, headers)
+  if (wait !== undefined && !(await waited(service, { c, identity, run_id }, wait)))
+    return answer(202, { command: shown(command), run: null }, headers)
+  const run = await findRun(service.reads, run_id)
+  const written = (await findCommand(service.reads, command.command_id)) ?? command
+  return answer(202, { command: shown(written), run: run ? toRun(run) : null }, headers)
+}
+
+const shown = ({ command_id, kind, status, outcome }: CommandRow) => {
+  return { command_id, kind, status, outcome }
+}
+
+/** False when its caller may not come in any more: the command was given, but nothing else is shown. */
+async function waited(
+  service: Service,
+  who: { c: Context; identity: Identity; run_id: string },
+  waitMs: number,
+) {
+  try {
+    await waitForRun(service, who, waitMs, (row) => isTerminal(row.status))
+    return true
+  } catch (error) {
+    if (error instanceof Refusal && error.code === 'unauthorized') return false
+    throw error
+  }
 }
 
 /** Requests to a run: each is a durable, audited command, answered with 202 once it is written. */

@@ -29,6 +29,8 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   agent_exists: 409,
   too_many_agents: 409,
   token_exists: 409,
+  name_taken: 409,
+  nothing_to_rotate: 409,
   rate_limited: 429,
   too_many_connections: 429,
   keys_unavailable: 503,

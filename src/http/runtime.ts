@@ -55,7 +55,8 @@ export function runtimeRoutes(app: Hono, service: Service): void {
       return answer(200, replayed, { 'Idempotent-Replayed': 'true' })
     }
     const run_ids: string[] = []
-    for (const runId of await stuckRunIds(reads)) {
+    const stuck = await stuckRunIds(reads)
+    for (const runId of stuck) {
       // One that has recovered or ended meanwhile is spared, and audited as refused.
       const keyed = key ? { ...caller, key: { ...key, text: `${key.text}#${runId}` } } : caller
       const command = await commands.recycle(runId, keyed, { reason }).catch((error: unknown) => {
@@ -64,7 +65,8 @@ export function runtimeRoutes(app: Hono, service: Service): void {
       })
       if (command) run_ids.push(runId)
     }
-    const row = applied(caller, 'agent_runtime.sweep', 'all stuck runs')
+    const change = { before: { stuck: stuck.length }, after: { recycled: run_ids.length } }
+    const row = applied(caller, 'agent_runtime.sweep', 'all stuck runs', change)
     await recordAudit(reads, { ...row, reason: reason ?? null })
     return answer(200, { recycled: run_ids.length, run_ids })
   })

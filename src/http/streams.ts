@@ -16,8 +16,6 @@ import type { Service } from './service.ts'
 
 /** A reader whose socket takes nothing for so many heartbeats is gone, as far as we can tell. */
 const SILENT_BEATS = 4
-/** How often a stream asks whether its reader may still read, in milliseconds. */
-const RECHECK_MS = 2_500
 /** Characters that are written to a reader at once, give or take an event. */
 const WRITE_LENGTH = 64 * 1024
 
@@ -124,7 +122,6 @@ class Stream {
   #runId: string | undefined
   #ended = new AbortController()
   #writing = false
-  #checking = false
 
   constructor({ service, c, out, scope, identity, runId }: Reader) {
     this.#service = service
@@ -136,10 +133,11 @@ class Stream {
   }
 
   async run(afterId: number): Promise<void> {
-    const { node, sseHeartbeatMs, log } = this.#service
+    const { node, sseHeartbeatMs, log, access } = this.#service
     this.#out.onAbort(() => this.#ended.abort())
     const heartbeat = setInterval(() => void this.#beat(), sseHeartbeatMs)
-    const recheck = setInterval(() => void this.#recheck(), RECHECK_MS)
+    const vigil = access.vigil(this.#c)
+    vigil.lost.addEventListener('abort', () => this.#ended.abort())
     try {
       // Proxies and clients see an open stream at once.
       await this.#write(': connected\n\n')
@@ -156,10 +154,10 @@ class Stream {
       }
       if (!this.#ended.signal.aborted) await this.#bye()
     } catch (error) {
-      log.warn({ problem: String(error) }, 'an event stream ended')
+      log.warn({ run_id: this.#runId, problem: String(error) }, 'an event stream ended')
     } finally {
       clearInterval(heartbeat)
-      clearInterval(recheck)
+      vigil.end()
       this.#ended.abort()
     }
   }
@@ -193,15 +191,6 @@ class Stream {
   async #beat(): Promise<void> {
     // A write under way keeps the connection alive by itself, and a second one would only queue behind it.
     if (!this.#writing) await this.#write(': heartbeat\n\n')
-  }
-
-  /** A token may be revoked, and a session or JWT may end, while the stream is open: it ends then. */
-  async #recheck(): Promise<void> {
-    // While the database is away, questions must not pile up.
-    if (this.#checking) return
-    this.#checking = true
-    if (!(await this.#service.access.holds(this.#c))) this.#ended.abort()
-    this.#checking = false
   }
 
   /** Waits until the socket takes it: a slow reader is paced here, and costs what one page takes. */

@@ -45,6 +45,7 @@ export const lanesOf = ({ lane_key, options }: HostedRow): string[] => [
 
 /** The letter in which a child's end comes to its parent: consumed with the decision on it, so it counts once. */
 export const reportLetter = (childRunId: string): Letter => ({
+  kind: 'report',
   dedupe_key: `report:${childRunId}`,
   command_id: null,
   audit: { action: 'report', actor: childRunId, role: 'system', reason: null, request_id: null },

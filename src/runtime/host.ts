@@ -32,6 +32,8 @@ export interface HostOptions {
   maxCrashes: number
   cancelTimeoutMs: number
   monotonicMs: () => number
+  /** The commit of a decision was refused: the run is another node's. */
+  onFenced(runId: string, epoch: number | null): void
   log: Logger
 }
 
@@ -51,7 +53,10 @@ export class Host {
     this.#logic = durable({
       committer: options.committer,
       perform: (effect, actor) => this.#perform(effect, actor.id),
-      leave: (actor, reason) => this.#leave(actor.id, reason),
+      leave: (actor, reason) => {
+        if (reason === 'fenced') this.#fenced(actor.id)
+        this.#leave(actor.id, reason)
+      },
     })
   }
 
@@ -286,6 +291,12 @@ export class Host {
 
   #isHosted(hosted: Hosted): boolean {
     return this.#hosted.get(hosted.ledger.runId) === hosted
+  }
+
+  #fenced(runId: string): void {
+    const epoch = this.#hosted.get(runId)?.ledger.row.owner_epoch
+    // Let go of before: nothing of it is news.
+    if (epoch !== undefined) this.#options.onFenced(runId, epoch)
   }
 
   #leave(runId: string, reason: 'settled' | 'fenced'): void {

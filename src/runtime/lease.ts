@@ -11,6 +11,10 @@ export interface LeaseOptions {
   monotonicMs: () => number
   /** This epoch was declared dead: its runs belong to others. The new epoch is registered already. */
   onLost(newEpoch: number): void
+  /** The database does not answer; told at each renewal that fails for it. */
+  onAway(error: unknown): void
+  /** It answers, again or for the first time. */
+  onBack(): void
   onError(error: unknown): void
 }
 
@@ -110,12 +114,14 @@ export class Lease {
       await this.#register()
     } catch (error) {
       this.#reachableSince = null
-      if (!isConnectionError(error) && !isTransientError(error)) this.#options.onError(error)
+      if (isConnectionError(error) || isTransientError(error)) this.#options.onAway(error)
+      else this.#options.onError(error)
     }
   }
 
   #renewed(sentAt: number): void {
     this.#deadline[0] = sentAt + this.#options.leaseMs
+    if (this.#reachableSince === null) this.#options.onBack()
     this.#reachableSince ??= sentAt
     for (const resolve of this.#waiting.splice(0)) resolve()
   }

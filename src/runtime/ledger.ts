@@ -4,6 +4,7 @@ import { newRecordId } from '../ids.ts'
 import type { RunRecord } from '../store/flush.ts'
 import { isTerminal, type HostedRow, type RunStatus } from '../store/rows.ts'
 import { encodeChart, restoreChart, statusOf, type RunSnapshot } from './codec.ts'
+import { auditedRun } from './command-audit.ts'
 import { transitionOf } from './decide.ts'
 import { FACTS } from './facts.ts'
 import { RecordDraft, type RunFields } from './record-draft.ts'
@@ -54,11 +55,19 @@ export class Ledger extends RecordDraft {
     if (!decision) return undefined
     const from = this.status
     const before = this.chart
+    const shownBefore = this.#shown()
+    const audited = this.draft?.audits.length ?? 0
     this.chart = decision.next
     const effects: RunEffect[] = []
     for (const action of decision.actions) {
       if (isEffect(action)) effects.push(action)
       else FACTS[action as RunFact](this, message)
+    }
+    // A run that has ended has nothing more to tell: who ended it comes before.
+    if (message.letter) {
+      // What only force made possible is audited as such.
+      const forced = message.type === 'run.recycled' && before.context.stuck_clock === null
+      this.settleLetter(message.letter, 'applied', this.status, forced ? 'forced' : null)
     }
     this.#changeStatus(from, this.status)
     // Nobody waits for them any more, however it came to its end.
@@ -68,12 +77,17 @@ export class Ledger extends RecordDraft {
     if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
     this.fields.stuck_reason = this.chart.context.stuck_reason
     if (this.draft && !OBSERVATIONS.has(message.type)) this.draft.progress = true
-    if (message.letter) this.settleLetter(message.letter, 'applied', this.status)
+    this.#completeAudits(audited, shownBefore)
     return effects
   }
 
-  /** Consumes an inbox letter; a refused one changes nothing else about the run. */
-  settleLetter(letter: Letter, status: 'applied' | 'refused', outcome: string): void {
+  /** Consumes an inbox letter; a refused one changes nothing else about the run, and tells nothing of one that has ended. */
+  settleLetter(
+    letter: Letter,
+    status: 'applied' | 'refused',
+    outcome: string,
+    code: string | null = status === 'refused' ? 'not_possible' : null,
+  ): void {
     const { outcomes, consumed, audits } = this.open()
     consumed.push({ run_id: this.runId, dedupe_key: letter.dedupe_key })
     if (letter.command_id === null) return
@@ -85,9 +99,13 @@ export class Ledger extends RecordDraft {
       target: this.runId,
       run_id: this.runId,
       outcome: status,
-      code: status === 'refused' ? 'not_possible' : null,
+      code,
+      before: this.#shown(),
+      after: null,
     })
-    if (!isTerminal(this.status)) this.event('command_applied', 1, { command_id, status, outcome })
+    if (status === 'refused' && isTerminal(this.status)) return
+    const { actor: by, reason } = letter.audit
+    this.event('command_applied', 1, { command_id, kind: letter.kind, by, reason, status, outcome })
   }
 
   /** Takes the record that is due. Version and sequence go on from it, whatever becomes of it. */
@@ -153,6 +171,18 @@ export class Ledger extends RecordDraft {
     this.draft = null
   }
 
+  /** What the audit rows of one decision, those after the first `count`, say that it has changed. */
+  #completeAudits(count: number, before: ReturnType<typeof auditedRun>): void {
+    const rows = this.draft?.audits ?? []
+    if (rows.length === count) return
+    const after = this.#shown()
+    for (const row of rows.slice(count)) Object.assign(row, { before, after })
+  }
+
+  #shown(): ReturnType<typeof auditedRun> {
+    return auditedRun({ ...this.fields, status: this.status, attempt: this.chart.context.attempt })
+  }
+
   #changeStatus(from: RunStatus, to: RunStatus): void {
     if (from === to) return
     if (to === 'running') this.fields.phase = null
@@ -190,6 +220,10 @@ const OBSERVATIONS: ReadonlySet<string> = new Set([
   'stuck.cleared',
   'turn.extended',
   'verdict.noted',
+  'run.recycled',
+  'cancel.requested',
+  'cancel.expired',
+  'queue.expired',
 ])
 
 const effects: readonly string[] = RUN_EFFECTS

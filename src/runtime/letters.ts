@@ -10,6 +10,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
   const letter = {
     dedupe_key: row.dedupe_key,
     command_id: textOrNull(row.payload['command_id']),
+    kind: row.kind,
     audit: {
       action: actionOf(row.kind),
       actor: by,
@@ -46,7 +47,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
 
 /** The child run whose report this letter announces. */
 export const childOfReport = ({ kind, payload }: InboxRow): string | undefined =>
-  kind === 'report' ? String(payload['child_run_id']) : undefined
+  kind === 'report' ? (payload['child_run_id'] as string) : undefined
 
 /** A report that came when its run was over: consumed, and nothing else. A resumed run reads the child's row itself. */
 export const unreadReport = (child_run_id: string): MessageOf<'child.reported'> => ({

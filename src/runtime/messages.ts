@@ -68,6 +68,7 @@ interface Payloads {
 export interface Letter {
   dedupe_key: string
   command_id: string | null
+  kind: string
   /** Whose action it is: the audit row is written with the decision, and says what became of it. */
   audit: Pick<AuditDraft, 'action' | 'actor' | 'role' | 'reason' | 'request_id'>
 }

@@ -19,7 +19,9 @@ import {
   loadCalls,
   loadHosted,
   loadReport,
+  pendingTokens,
 } from '../store/runs.ts'
+import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
@@ -79,6 +81,7 @@ export class RunlaneNode {
   readonly machine: RunMachine
   #options: NodeOptions
   #actor: ActorRefFrom<typeof nodeMachine>
+  #chronicle: Chronicle
   #host: Host
   #mailroom: Mailroom
   #lookout: Lookout
@@ -95,6 +98,7 @@ export class RunlaneNode {
     this.#options = options
     this.machine = options.machine ?? runMachine
     this.#actor = createActor(nodeMachine)
+    this.#chronicle = new Chronicle(options)
     this.lease = new Lease({
       line: database.leases,
       nodeId: options.nodeId,
@@ -102,6 +106,8 @@ export class RunlaneNode {
       leaseMs: options.leaseMs,
       monotonicMs: clock.monotonicMs,
       onLost: (epoch) => this.#startOver(epoch),
+      onAway: (error) => this.#chronicle.away('lease', error),
+      onBack: () => this.#chronicle.back('lease'),
       onError: (error) => log.error({ problem: String(error) }, 'the lease could not be renewed'),
     })
     this.committer = new Committer({
@@ -111,8 +117,7 @@ export class RunlaneNode {
       onAnswer: (answer) => this.#answered(answer),
       onReconnected: () => this.#reconnected(),
       onProblem: (error) => log.error({ problem: String(error) }, 'a flush failed'),
-      onOutage: (error) =>
-        log.warn({ problem: String(error) }, 'the database is away; decisions wait'),
+      onOutage: (error) => this.#chronicle.away('commits', error),
     })
     this.#host = new Host({
       root: this.#actor,
@@ -126,6 +131,7 @@ export class RunlaneNode {
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,
       monotonicMs: clock.monotonicMs,
+      onFenced: (runId, epoch) => this.#chronicle.fenced(runId, epoch),
       log,
     })
     this.#hints = new Hints(() => notifyNodes(reads, this.lease.epoch), HINT_MS)
@@ -134,12 +140,9 @@ export class RunlaneNode {
       host: this.#host,
       committer: this.committer,
       inboxOf: (runId) => inboxOf(reads, runId),
-      pendingTokens: async (runId) => {
-        const waitpoints = await listWaitpoints(reads, runId)
-        return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
-      },
+      pendingTokens: (runId) => pendingTokens(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
-      hint: () => this.#hint(),
+      hint: () => this.#hints.hint(),
       log,
     })
     this.creator = new Creator({
@@ -205,15 +208,18 @@ export class RunlaneNode {
 
   /** Registers and begins to serve. @throws when the stored snapshots are of a chart that this code cannot read. */
   async start(): Promise<void> {
-    const { database, alone, log } = this.#options
+    const { database, alone, log, leaseMs } = this.#options
     this.#actor.start()
     await checkMachine(database.reads, this.machine, log)
     await this.lease.start()
+    this.#chronicle.registered(this.lease.epoch, leaseMs)
     this.#actor.send({ type: 'node.registered' })
     if (alone) this.#adoptMore()
     if (database.notifies) {
       this.#unlisten = await listenForHints(database.reads, (from) => {
-        if (from !== this.lease.epoch) this.#hinted()
+        if (from === this.lease.epoch) return
+        this.feed.advance()
+        this.#rounds.look()
       })
     }
     this.#rounds.start()
@@ -225,8 +231,9 @@ export class RunlaneNode {
 
   /** Stops claiming, lets calls in flight end, hands runs over, gives the lease back. At most about nine seconds. */
   async stop(): Promise<void> {
-    const { database, log } = this.#options
+    const { database } = this.#options
     this.#actor.send({ type: 'drain.requested' })
+    this.#chronicle.draining(this.#host.size)
     // Nothing of the drain may wait for a database that has gone silent.
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
@@ -240,8 +247,7 @@ export class RunlaneNode {
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
     await this.#host.drain(DRAIN_MS)
     if (this.#host.size > 0) await this.#host.handOverRest(HAND_OVER_MS)
-    if (this.#host.size > 0)
-      log.warn({ runs: this.#host.size }, 'runs could not be handed over; another node adopts them')
+    this.#chronicle.drained(this.#host.size)
     await within(LAST_FLUSH_MS, this.committer.stop(), () => {}).catch(() => {})
     await this.feed.stop()
     await passEnded
@@ -262,40 +268,32 @@ export class RunlaneNode {
 
   /** One commit takes over so many runs at most, so that it stays short: the next one goes on. */
   #adoptMore(): void {
-    const { alone } = this.#options
-    this.committer.adopt({ epoch: this.lease.epoch, all_others: alone, limit: ADOPT_MAX })
+    const all_others = this.#options.alone
+    this.committer.adopt({ epoch: this.lease.epoch, all_others, limit: ADOPT_MAX })
   }
 
   #answered(answer: FlushAnswer): void {
     // The reply may come late, when this epoch is over and the runs belong to others.
     const { epoch } = this.lease
     for (const row of answer.claimed) if (row.owner_epoch === epoch) this.#host.start(row)
-    for (const row of answer.adopted)
-      if (row.owner_epoch === epoch) this.#host.adopt(row, 'node_lost')
+    const adopted = answer.adopted.filter((row) => row.owner_epoch === epoch)
+    for (const row of adopted) this.#host.adopt(row, 'node_lost')
+    void this.#chronicle.adopted(adopted, epoch)
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
     void this.#mailroom.deliverAll(answer.mail)
     this.feed.advance(answer.last_event_id)
     if (this.#lookout.othersServe) this.#hints.hint()
   }
 
-  #hint(): void {
-    this.#hints.hint()
-  }
-
-  #hinted(): void {
-    this.feed.advance()
-    this.#rounds.look()
-  }
-
   #reconnected(): void {
-    this.#options.log.info({}, 'the database is back')
+    this.#chronicle.back('commits')
     this.#lookout.mustResync = true
     this.#rounds.look()
   }
 
   /** Our epoch is dead and its runs adopted: what we still hold is not ours. */
   #startOver(epoch: number): void {
-    this.#options.log.warn({ epoch }, 'the lease was lost; registered again under a new epoch')
+    this.#chronicle.leaseLost(epoch, this.#host.size)
     this.#host.dropAll()
     this.committer.claim()
   }

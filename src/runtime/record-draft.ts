@@ -145,7 +145,7 @@ export class RecordDraft {
     this.open()
   }
 
-  /** An audit row of something that no command asked for. */
+  /** An audit row of something that no command asked for; what it has changed is known when all of it is decided. */
   audit(row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'>): void {
     this.open().audits.push({
       ...row,
@@ -154,6 +154,8 @@ export class RecordDraft {
       run_id: this.runId,
       outcome: 'applied',
       request_id: null,
+      before: null,
+      after: null,
     })
   }
 

@@ -26,13 +26,13 @@ export async function listDeclared(sql: Sql): Promise<DeclaredRow[]> {
 export const DECLARED_MAX = 1_000
 
 /**
- * Writes the agent and its audit row, and once under a key. Nothing is written when there are too many (`full`), and when a
- * request had the key before (`repeated`).
+ * Writes the agent and its audit row, made for the definition it had, and once under a key. Nothing is written when there
+ * are too many (`full`), and when a request had the key before (`repeated`).
  */
 export async function saveDeclared(
   sql: Sql,
   agent: { name: string; definition: Json; declared_by: string },
-  audit: AuditDraft,
+  auditOf: (before: Json) => AuditDraft,
   key?: RequestKey,
 ): Promise<'created' | 'replaced' | 'full' | 'repeated'> {
   return sql.begin(async (transaction) => {
@@ -41,23 +41,29 @@ export async function saveDeclared(
       select count(*)::int as count from runlane.agents where name <> ${agent.name}`
     if ((others?.count ?? 0) >= DECLARED_MAX) return 'full'
     if (key && !(await keepRequest(transaction, key, agent.name))) return 'repeated'
-    const [row] = await transaction<{ created: boolean }[]>`
+    const [earlier] = await transaction<{ definition: Json }[]>`
+      select definition from runlane.agents where name = ${agent.name}`
+    await transaction`
       insert into runlane.agents as a (name, definition, declared_by, created_at, updated_at)
       values (${agent.name}, ${transaction.json(agent.definition as never)}, ${agent.declared_by}, runlane.now(), runlane.now())
       on conflict (name) do update set definition = excluded.definition, declared_by = excluded.declared_by,
-        updated_at = excluded.updated_at
-      returning xmax = 0 as created`
-    await recordAudit(transaction, audit)
-    return row?.created ? 'created' : 'replaced'
+        updated_at = excluded.updated_at`
+    await recordAudit(transaction, auditOf(earlier?.definition ?? null))
+    return earlier ? 'replaced' : 'created'
   })
 }
 
 /** True when there was one. The audit row is written with it. */
-export async function deleteDeclared(sql: Sql, name: string, audit: AuditDraft): Promise<boolean> {
+export async function deleteDeclared(
+  sql: Sql,
+  name: string,
+  auditOf: (before: Json) => AuditDraft,
+): Promise<boolean> {
   return sql.begin(async (transaction) => {
-    const { count } = await transaction`delete from runlane.agents where name = ${name}`
-    if (count > 0) await recordAudit(transaction, audit)
-    return count > 0
+    const [deleted] = await transaction<{ definition: Json }[]>`
+      delete from runlane.agents where name = ${name} returning definition`
+    if (deleted) await recordAudit(transaction, auditOf(deleted.definition))
+    return deleted !== undefined
   })
 }
 

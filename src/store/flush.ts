@@ -119,6 +119,9 @@ export interface AuditDraft {
   outcome: 'applied' | 'refused'
   code: string | null
   request_id: string | null
+  /** Of the target, what the action has changed; null: nothing was there, or nothing is. Never a secret or a payload. */
+  before: Json
+  after: Json
 }
 
 /** The Idempotency-Key of a request that replaced the input of a waiting run. */

@@ -50,6 +50,29 @@ export async function anyNodeLost(sql: Sql, epoch: number): Promise<boolean> {
   return row?.lost ?? false
 }
 
+/** A node that has lost runs to another one. */
+interface FormerOwner {
+  node_id: string
+  epoch: number
+  runs: number
+  /** The first ten of them. */
+  run_ids: string[]
+}
+
+/** From whom these runs were adopted, as the commit that did it has told. */
+export async function formerOwners(
+  sql: Sql,
+  runIds: string[],
+  adopter: number,
+): Promise<FormerOwner[]> {
+  return sql<FormerOwner[]>`
+    select n.node_id, n.epoch, count(*)::int as runs, (array_agg(e.run_id order by e.run_id))[1:10] as run_ids
+    from runlane.agent_events e join runlane.nodes n on n.epoch = (e.payload ->> 'epoch')::bigint
+    where e.run_id = any (${runIds}) and e.event_type = 'lease_lost'
+      and (e.payload ->> 'adopted_by')::bigint = ${adopter}
+    group by n.epoch, n.node_id order by n.epoch`
+}
+
 /** Marks the runs of this node as alive; no index is touched, so a pass over some hundred rows stays cheap. */
 export async function beatRuns(sql: Sql, epoch: number): Promise<void> {
   await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() where owner_epoch = ${epoch}`

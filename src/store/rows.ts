@@ -153,6 +153,20 @@ export interface CallRow {
   duration_ms: number | null
 }
 
+/** What became of a delegated run. */
+export interface ChildReport {
+  child_run_id: string
+  /** A run that has timed out has failed. */
+  status: 'completed' | 'failed' | 'delegation_cancelled' | 'detached'
+  output: Json
+  error_message: string | null
+  /** Of a failed one; `timed_out` when that is what it did. */
+  error_code?: string
+  /** Who cancelled it, and why. */
+  by?: string
+  reason?: string | null
+}
+
 export interface WaitpointRow {
   token_id: string
   run_id: string

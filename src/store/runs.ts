@@ -1,9 +1,9 @@
-import type { ChildReport } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import type { Sql } from './database.ts'
 import {
   isTerminal,
   type CallRow,
+  type ChildReport,
   type CommandRow,
   type HostedRow,
   type InboxRow,
@@ -180,6 +180,12 @@ export async function listWaitpoints(sql: Sql, runId: string): Promise<Waitpoint
   return sql<WaitpointRow[]>`
     select token_id, run_id, kind, tool_call_id, prompt, schema, status, created_at, expires_at
     from runlane.waitpoints where run_id = ${runId} order by token_id`
+}
+
+/** Tokens of the questions that a run still waits on. */
+export async function pendingTokens(sql: Sql, runId: string): Promise<Set<string>> {
+  const waitpoints = await listWaitpoints(sql, runId)
+  return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
 }
 
 export async function findCommand(sql: Sql, commandId: string): Promise<CommandRow | undefined> {

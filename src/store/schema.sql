@@ -112,8 +112,16 @@ create table runlane.api_tokens (
   revoked_at timestamp with time zone
 );
 
+create table runlane.audit_chain (
+  single boolean not null default true,
+  purged_id bigint not null,
+  purged_hash text not null,
+  newest_id bigint not null,
+  newest_hash text not null
+);
+
 create table runlane.audit_events (
-  id bigint not null,
+  id bigint not null default nextval('runlane.audit_events_unchained'::regclass),
   at timestamp with time zone not null,
   actor text not null,
   role text not null,
@@ -124,7 +132,10 @@ create table runlane.audit_events (
   outcome text not null,
   code text,
   request_id text,
-  audit_key text not null
+  audit_key text not null,
+  before jsonb,
+  after jsonb,
+  hash text
 );
 
 create table runlane.machines (
@@ -245,7 +256,13 @@ alter table runlane.api_tokens add constraint api_tokens_hash_key UNIQUE (hash);
 
 alter table runlane.api_tokens add constraint api_tokens_pkey PRIMARY KEY (id);
 
+alter table runlane.audit_chain add constraint audit_chain_pkey PRIMARY KEY (single);
+
+alter table runlane.audit_chain add constraint audit_chain_single_check CHECK (single);
+
 alter table runlane.audit_events add constraint audit_events_audit_key_key UNIQUE (audit_key);
+
+alter table runlane.audit_events add constraint audit_events_chained TRIGGER DEFERRABLE INITIALLY DEFERRED;
 
 alter table runlane.audit_events add constraint audit_events_outcome_known CHECK ((outcome = ANY (ARRAY['applied'::text, 'refused'::text])));
 
@@ -330,6 +347,14 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.adopt(adopter bigint, all_others boolean, wanted integer, at timestamp with time zone) returns text[]
 
+-- function runlane.audit_hash(previous text, audit runlane.audit_events) returns text
+
+-- function runlane.audit_purge(cutoff timestamp with time zone) returns integer
+
+-- function runlane.audit_verify() returns TABLE(id bigint, problem text)
+
+-- function runlane.chain_audit() returns trigger
+
 -- function runlane.child_report(child text) returns jsonb
 
 -- function runlane.claim(claimer bigint, wanted integer, at timestamp with time zone) returns text[]
@@ -347,3 +372,5 @@ create view runlane.agent_checkpoints as
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
 
 -- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]
+
+CREATE CONSTRAINT TRIGGER audit_events_chained AFTER INSERT ON runlane.audit_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION runlane.chain_audit();

@@ -16,6 +16,9 @@ const CONSTRAINTS = `
 const INDEXES = `
   select indexdef || ';' as text from pg_indexes
   where schemaname = 'runlane' and indexname not in (select conname from pg_constraint) order by indexname`
+const TRIGGERS = `
+  select pg_get_triggerdef(oid) || ';' as text from pg_trigger
+  where tgrelid::regclass::text like 'runlane.%' and not tgisinternal order by tgname`
 const VIEWS = `
   select format(E'create view %s.%s as\n%s', schemaname, viewname, definition) as text
   from pg_views where schemaname = 'runlane' order by viewname`
@@ -29,7 +32,7 @@ export async function dumpSchema(): Promise<string> {
   const database = new PGlite()
   for (const { text } of await migrationTexts()) await database.exec(text)
   const parts = ['-- What the migrations lead to. Generated: npm run generate.']
-  for (const query of [TABLES, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS]) {
+  for (const query of [TABLES, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS, TRIGGERS]) {
     const { rows } = await database.query<{ text: string }>(query)
     parts.push(rows.map((row) => row.text).join('\n\n'))
   }

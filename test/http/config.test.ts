@@ -34,6 +34,8 @@ const wrong: Record<string, string> = {
   RUNLANE_ADMIN_TOKEN: 's3cr3t',
   RUNLANE_JWT_SECRET: 's3cr3t',
   RUNLANE_JWKS_URL: 'file:///keys',
+  RUNLANE_JWT_ISSUER: 'i'.repeat(256),
+  RUNLANE_JWT_AUDIENCE: ' padded ',
   RUNLANE_WATCHDOG_REASONING: '30',
   RUNLANE_WATCHDOG_TOOL: 'soon',
   RUNLANE_WATCHDOG_TURN: '-1s',

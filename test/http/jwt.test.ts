@@ -50,6 +50,7 @@ describe('claims', () => {
     ['roles that are a text', { role: undefined, roles: 'ROLE_OPERATOR' }, 'operator'],
     ['several roles: the greatest', { roles: ['ROLE_VIEWER', 'ROLE_ADMIN', 'OTHER'] }, 'admin'],
     ['role and roles: the greatest', { role: 'ROLE_SERVICE', roles: ['ROLE_VIEWER'] }, 'service'],
+    ['an end that has just passed', { exp: inSeconds(-10) }, 'operator'],
     ['no end', { exp: undefined }, 'operator'],
     ['a clock that is a little behind', { nbf: inSeconds(10) }, 'operator'],
   ])('%s', async (_name, claims, role) => {

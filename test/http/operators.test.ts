@@ -43,7 +43,7 @@ describe('recycle', () => {
     })
     expect(await waitForRun(next.run_id)).toMatchObject({ status: 'completed' })
     expect(await auditOf(run.run_id)).toMatchObject([
-      { action: 'agent_runtime.recycle', outcome: 'applied', reason: 'no answer' },
+      { action: 'agent_runtime.recycle', outcome: 'applied', code: null, reason: 'no answer' },
     ])
   })
 
@@ -59,6 +59,7 @@ describe('recycle', () => {
     })
     const rows = await auditOf(run.run_id)
     expect(rows.map((row: { outcome: string }) => row.outcome)).toEqual(['applied', 'refused'])
+    expect(rows[0]).toMatchObject({ code: 'forced' })
     expect(rows[1]).toMatchObject({ code: 'not_stuck', reason: 'impatient' })
   })
 

@@ -105,7 +105,7 @@ describe('API tokens', () => {
     expectProblem(response, { status: 422, code: 'validation_error', paths: [path] })
   })
 
-  test('revoked ones are refused at once, for good, and their names are free again', async () => {
+  test('revoked ones are refused at once, for good', async () => {
     const { id, token } = (await admin.post(TOKENS, { name: 'leaving', role: 'viewer' })).body
     expect((await bearer(token).get('/runs')).status).toBe(200)
 
@@ -120,7 +120,7 @@ describe('API tokens', () => {
       revoked_at: string | null
     }[]
     expect(listed.find((one) => one.id === id)?.revoked_at).toMatch(/^\d{4}-/)
-    const next = await admin.post(TOKENS, { name: 'leaving', role: 'operator' })
+    const next = await admin.post(TOKENS, { name: 'leaving', role: 'viewer', rotate: true })
     expect(next.status).toBe(201)
     expectProblem(await bearer(token).get('/runs'), { status: 401, code: 'unauthorized' })
     expect(await auditRows('token.revoke', id)).toEqual([
@@ -133,6 +133,75 @@ describe('API tokens', () => {
     const { id, token } = (await admin.post(TOKENS, { name: 'brief', role: 'admin' })).body
     expect((await bearer(token).request('DELETE', `${TOKENS}/${id}`)).status).toBe(204)
     expectProblem(await bearer(token).get('/runs'), { status: 401, code: 'unauthorized' })
+  })
+})
+
+describe('the name of a token', () => {
+  const create = async (name: string, more: { role?: string; rotate?: boolean } = {}) =>
+    admin.post(TOKENS, { name, role: 'service', ...more })
+  const inUse = async (name: string) =>
+    ((await admin.get(TOKENS)).body.tokens as { name: string; revoked_at: null }[]).filter(
+      (one) => one.name === name && one.revoked_at === null,
+    )
+
+  test('that was revoked is taken, since its runs are still there', async () => {
+    const { id, token } = (await create('team-a')).body
+    await bearer(token).createRun(scripted([]))
+    await admin.request('DELETE', `${TOKENS}/${id}`)
+
+    expectProblem(await create('team-a'), { status: 409, code: 'name_taken' })
+
+    expect((await auditRows('token.create', 'team-a')).at(-1)).toEqual({
+      ...byAdmin,
+      outcome: 'refused',
+      code: 'name_taken',
+    })
+    expect(await inUse('team-a')).toEqual([])
+  })
+
+  test('goes to another token by rotation, with its runs; the one in use is revoked', async () => {
+    const first = (await create('team-b')).body
+    const run = await bearer(first.token).createRun(scripted([{ think: 60_000 }]))
+    const session = await fetch(`${service.url}/session`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ token: first.token }),
+    })
+    const [cookie = ''] = session.headers.getSetCookie()[0]?.split(';') ?? []
+
+    const second = await create('team-b', { rotate: true })
+
+    expect(second.status).toBe(201)
+    expectProblem(await bearer(first.token).get('/runs'), { status: 401, code: 'unauthorized' })
+    const byCookie = { cookie, 'sec-fetch-site': 'same-origin' }
+    expect((await fetch(`${service.url}/session`, { headers: byCookie })).status).toBe(401)
+    expect((await bearer(second.body.token).cancel(run.run_id)).status).toBe(202)
+    const [row] = await sql`select before, after from runlane.audit_events
+      where action = 'token.create' and target = 'team-b' order by id desc limit 1`
+    const { id } = second.body
+    expect(row).toEqual({
+      before: { id: first.id, name: 'team-b', role: 'service', in_use: true },
+      after: { id, name: 'team-b', role: 'service' },
+    })
+  })
+
+  test('goes to one of many that ask at once, and the others are revoked or refused', async () => {
+    await create('team-c')
+    const asked = await Promise.all(
+      Array.from({ length: 10 }, () => create('team-c', { rotate: true })),
+    )
+    const working = await Promise.all(
+      asked.map(async ({ body }) => (await bearer(body.token).get('/runs')).status === 200),
+    )
+    expect(working.filter(Boolean)).toHaveLength(1)
+    expect(await inUse('team-c')).toHaveLength(1)
+  })
+
+  test('that nobody has or had cannot be rotated: it may be misspelt', async () => {
+    const response = await create('team-x', { rotate: true })
+    expectProblem(response, { status: 409, code: 'nothing_to_rotate' })
+    expect(response.body).not.toHaveProperty('token')
+    expectProblem(await create('admin', { rotate: true }), { status: 409, code: 'token_exists' })
   })
 })
 

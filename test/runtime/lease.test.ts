@@ -59,6 +59,8 @@ const leaseOf = (leaseMs: number): Lease => {
     leaseMs,
     monotonicMs: () => now,
     onLost: (epoch) => lost.push(epoch),
+    onAway: () => {},
+    onBack: () => {},
     onError: () => {},
   })
   return lease

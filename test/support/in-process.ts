@@ -209,8 +209,9 @@ class LocalReplica implements Replica {
       access: new Access({
         sql: database.reads,
         adminToken: ADMIN_TOKEN,
-        jwt: { secret: null, jwksUrl: null },
+        jwt: { secret: null, jwksUrl: null, issuer: null, audience: null },
         rateLimit: 10_000,
+        log,
       }),
       connections: new ConnectionLimit(1_000),
       bodyLimitBytes: 1_000_000,

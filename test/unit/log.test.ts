@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { createLogger } from '../../src/log.ts'
+import { SparingLog } from '../../src/sparing-log.ts'
 
 function logged(facts: Record<string, unknown>): { line: string; parsed: Record<string, unknown> } {
   let line = ''
@@ -35,4 +36,21 @@ test.each([
   const { line } = logged({ [name]: 'hush-1', request: { [name]: 'hush-2' } })
   expect(line).not.toContain('hush')
   expect(line).toContain('[redacted]')
+})
+
+test('a kind of line that anybody may cause is written at once, then once a minute, with how often it came', () => {
+  const lines: unknown[] = []
+  const write = (facts: object, message: string) => void lines.push({ ...facts, message })
+  const log = new SparingLog({ info: write, warn: write, error: write })
+  const tell = (kind: string, now: number) => log.tell('warn', kind, { now }, kind, now)
+
+  for (let now = 0; now < 60_000; now += 100) tell('many', now)
+  tell('one', 59_000)
+  tell('many', 60_000)
+
+  expect(lines).toEqual([
+    { now: 0, times: 1, message: 'many' },
+    { now: 59_000, times: 1, message: 'one' },
+    { now: 60_000, times: 600, message: 'many' },
+  ])
 })

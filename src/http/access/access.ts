@@ -3,13 +3,17 @@ import type { Context } from 'hono'
 import { Refusal, type RefusalCode } from '../../errors.ts'
 import type { Sql } from '../../store/database.ts'
 import { findToken } from '../../store/tokens.ts'
+import type { Logger } from '../../runtime/log.ts'
+import { SparingLog } from '../../sparing-log.ts'
 import type { Role } from '../contract/endpoint.ts'
 import type { Identity } from './identity.ts'
+import { JwtRefusal } from './jwt-refusal.ts'
 import { type JwtOptions, jwtVerifier, type Verified } from './jwt.ts'
 import { Lately } from './lately.ts'
 import { RateLimit } from './limits.ts'
 import { sessionOf, Sessions } from './sessions.ts'
 import { hashToken, sameToken } from './tokens.ts'
+import { Vigil } from './vigil.ts'
 
 export interface AccessOptions {
   sql: Sql
@@ -17,6 +21,7 @@ export interface AccessOptions {
   jwt: JwtOptions
   /** Requests of one caller in a second. */
   rateLimit: number
+  log: Logger
 }
 
 /** Requests with a token or a session that is not known, from one address in a second: each asks the database. */
@@ -31,11 +36,13 @@ export class Access {
   #tokens = new Lately<Identity>()
   #requests: RateLimit
   #guesses = new RateLimit(GUESSES_PER_SECOND)
+  #log: SparingLog
 
   constructor(options: AccessOptions) {
     this.#options = options
     this.#adminHash = options.adminToken === null ? null : hashToken(options.adminToken)
     this.#verify = jwtVerifier(options.jwt)
+    this.#log = new SparingLog(options.log)
     this.#requests = new RateLimit(options.rateLimit)
     this.sessions = new Sessions(options.sql, (hash) => this.#ofHash(hash))
   }
@@ -58,8 +65,13 @@ export class Access {
     return identity
   }
 
-  /** Whether who was let in would be let in still: answers that take long ask again. */
-  async holds(c: Context): Promise<boolean> {
+  /** For an answer that takes long; `end` it with the answer. */
+  vigil(c: Context): Vigil {
+    return new Vigil(() => this.#holds(c))
+  }
+
+  /** Whether who was let in would be let in still. */
+  async #holds(c: Context): Promise<boolean> {
     try {
       await this.#identify(c)
       return true
@@ -95,12 +107,23 @@ export class Access {
   async #ofToken(c: Context, token: string): Promise<Verified> {
     if (this.#adminHash !== null && sameToken(token, this.#adminHash))
       return { name: 'token:admin', role: 'admin', until: null }
-    const verified = await this.#verify(token)
+    const verified = await this.#verify(token).catch((error: unknown) => this.#refused(c, error))
     if (verified) return verified
     const hash = hashToken(token)
     const identity = await this.#guess(c, this.#tokens.knows(hash), () => this.#ofHash(hash))
     if (identity) return { ...identity, until: null }
     throw new Refusal('unauthorized', 'this token is not known, has expired or was revoked')
+  }
+
+  /** A JWT that does not count is a guess as well. @throws the error, or Refusal rate_limited */
+  async #refused(c: Context, error: unknown): Promise<never> {
+    if (error instanceof JwtRefusal) {
+      const { check } = error
+      const facts = { check, request_id: c.get('requestId') }
+      this.#log.tell('info', check, facts, 'a JWT was refused')
+      await this.#guesses.take(addressOf(c))
+    }
+    throw error
   }
 
   /**

@@ -9,13 +9,18 @@ import {
 import { Refusal } from '../../errors.ts'
 import { type Role, ROLES } from '../contract/endpoint.ts'
 import type { Identity } from './identity.ts'
+import { JwtRefusal } from './jwt-refusal.ts'
 
 export interface JwtOptions {
   secret: string | null
   jwksUrl: string | null
+  /** Whose JWTs count; null: anybody's whose key is ours. */
+  issuer: string | null
+  /** For whom they have to be; null: for anybody. */
+  audience: string | null
 }
 
-/** A verified token: who it names, and until when (milliseconds since 1970) if it says so. */
+/** A verified token: who it names, and until when (milliseconds since 1970), which API tokens do not say. */
 export type Verified = Identity & { until: number | null }
 
 /**
@@ -36,7 +41,7 @@ const PUBLIC_ALGORITHMS = [
   'EdDSA',
   'Ed25519',
 ]
-/** Clocks of issuers differ a little, in seconds. */
+/** Clocks of issuers differ a little, in seconds: so long before its `nbf` and after its `exp` a JWT counts. */
 const CLOCK_TOLERANCE_S = 30
 const JWKS_TIMEOUT_MS = 5_000
 /** A key that is not among those known is looked for again, but not more often: tokens of its name cost nothing. */
@@ -47,15 +52,21 @@ const SUB_LENGTH_MAX = 255
 const looksLikeJwt = (token: string): boolean => /^[\w-]+\.[\w-]+\.[\w-]*$/.test(token)
 
 /**
- * Verifies JWTs; undefined for a token that is none, is badly signed, or has expired.
- * @throws Refusal forbidden (it names no role), keys_unavailable (the JWKS cannot be read)
+ * Verifies JWTs; undefined for a token that is none, or where none are taken.
+ * @throws JwtRefusal where a check fails; Refusal keys_unavailable (the JWKS cannot be read)
  */
-export function jwtVerifier({ secret, jwksUrl }: JwtOptions) {
+export function jwtVerifier({ secret, jwksUrl, issuer, audience }: JwtOptions) {
   const key = secret === null ? null : new TextEncoder().encode(secret)
   const keys = jwksUrl === null ? null : keysAt(jwksUrl)
 
+  const options = {
+    clockTolerance: CLOCK_TOLERANCE_S,
+    requiredClaims: ['sub'],
+    ...(issuer === null ? {} : { issuer }),
+    ...(audience === null ? {} : { audience }),
+  }
+
   const payloadOf = async (token: string): Promise<JWTPayload | undefined> => {
-    const options = { clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ['sub'] }
     const bySecret = { ...options, algorithms: SECRET_ALGORITHMS }
     const byPublic = { ...options, algorithms: PUBLIC_ALGORITHMS }
     try {
@@ -67,27 +78,19 @@ export function jwtVerifier({ secret, jwksUrl }: JwtOptions) {
     } catch (error) {
       if (error instanceof errors.JWKSMultipleMatchingKeys)
         return payloadOfAny(error, (one) => jwtVerify(token, one, byPublic))
-      // The token's own fault.
-      if (error instanceof errors.JOSEError) return undefined
-      throw unavailable(error)
+      throw refusalOf(error)
     }
   }
 
   return async (token: string): Promise<Verified | undefined> => {
     if ((!key && !keys) || !looksLikeJwt(token)) return undefined
     const payload = await payloadOf(token)
-    if (!payload || !isName(payload.sub)) return undefined
+    if (!payload) return undefined
+    const { sub, exp } = payload
+    if (!isName(sub)) throw new JwtRefusal('sub')
     const role = roleOf(payload)
-    if (!role)
-      throw new Refusal(
-        'forbidden',
-        'the token names none of ROLE_VIEWER, ROLE_SERVICE, ROLE_OPERATOR, ROLE_ADMIN',
-      )
-    return {
-      name: `user:${payload.sub}`,
-      role,
-      until: payload.exp === undefined ? null : payload.exp * 1000,
-    }
+    if (!role) throw new JwtRefusal('role')
+    return { name: `user:${sub}`, role, until: exp === undefined ? null : exp * 1000 }
   }
 }
 
@@ -98,6 +101,10 @@ const isName = (sub: unknown): sub is string =>
   sub.length <= SUB_LENGTH_MAX &&
   sub.isWellFormed() &&
   !/\p{Cc}/u.test(sub)
+
+/** The token's own fault, or that of the keys. */
+const refusalOf = (error: unknown): Refusal =>
+  error instanceof errors.JOSEError ? JwtRefusal.of(error) : unavailable(error)
 
 const unavailable = (error: unknown): Refusal =>
   error instanceof Refusal
@@ -131,15 +138,16 @@ function keysAt(url: string): JWTVerifyGetKey {
 async function payloadOfAny(
   fitting: AsyncIterable<CryptoKey>,
   verify: (key: CryptoKey) => Promise<{ payload: JWTPayload }>,
-): Promise<JWTPayload | undefined> {
+): Promise<JWTPayload> {
   for await (const key of fitting) {
     try {
       return (await verify(key)).payload
-    } catch {
-      // Not this one.
+    } catch (error) {
+      // Not this one; where the signature is right, no other can be.
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusalOf(error)
     }
   }
-  return undefined
+  throw new JwtRefusal('signature')
 }
 
 /** With both kinds of keys, a token that the secret cannot have signed may be one of the other kind. */

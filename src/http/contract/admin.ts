@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpoint, ROLES } from './endpoint.ts'
 import { listOf, node } from './objects.ts'
-import { auditCursor, instant, limit, time } from './values.ts'
+import { auditCursor, instant, json, limit, time } from './values.ts'
 
 const text = z.string()
 const role = z.enum(ROLES)
@@ -24,12 +24,16 @@ export const createToken = endpoint({
       .regex(/^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$/, 'must be 1 to 100 letters, digits, _ - . or @')
       .meta({ description: 'what `created_by` and audit rows call its bearer: `token:<name>`' }),
     role,
+    rotate: z.boolean().default(false).meta({
+      description:
+        'takes the place of the token that has, or had, this name, and its runs; the one in use is revoked at once',
+    }),
   }),
   answers: {
     201: z.object({ ...tokenFields, token: text }).meta({ id: 'NewApiToken' }),
     200: apiToken,
   },
-  refuses: ['token_exists'],
+  refuses: ['token_exists', 'name_taken', 'nothing_to_rotate'],
 })
 
 export const listTokens = endpoint({
@@ -49,7 +53,7 @@ export const revokeToken = endpoint({
   tag: 'Administration',
   role: 'admin',
   audits: 'token.revoke',
-  does: 'revokes a token, and ends its sessions and streams within five seconds',
+  does: 'revokes a token, and ends its sessions, streams and waits within five seconds',
   answers: { 204: null },
 })
 
@@ -66,6 +70,14 @@ const auditRow = z
     outcome: z.enum(['applied', 'refused']),
     code: text.nullable(),
     request_id: text.nullable(),
+    before: json.meta({
+      description: 'what the action changed, as it was; null where nothing was there',
+    }),
+    after: json.meta({
+      description:
+        'the same as the action left it; null where nothing is left, or the action was refused',
+    }),
+    hash: text.meta({ description: 'SHA-256 of this row and the hash of the row before it' }),
   })
   .meta({ id: 'AuditRow' })
 

@@ -263,11 +263,11 @@ begin
   end if;
   if flush ? 'audits' then
     insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
-      audit_key)
+      audit_key, before, after)
     select at, x.actor, x.role, x.action, x.target, x.run_id, x.reason, x.outcome, x.code, x.request_id,
-      x.audit_key
+      x.audit_key, x.before, x.after
     from jsonb_to_recordset(flush -> 'audits') as x (actor text, role text, action text, target text, run_id text,
-      reason text, outcome text, code text, request_id text, audit_key text,
+      reason text, outcome text, code text, request_id text, audit_key text, before jsonb, after jsonb,
       of_record boolean)
     where whole or x.of_record is null or x.run_id = any (accepted)
     on conflict (audit_key) do nothing;
