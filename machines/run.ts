@@ -41,7 +41,11 @@ export const runMachine = runSetup.createMachine({
       always: { guard: 'belongsInLine', target: 'waiting_on_lane' },
       on: {
         'run.due': { actions: 'becomeDue' },
-        'queue.expired': { guard: 'isDue', target: 'terminal.failed', actions: 'noteOutcome' },
+        'queue.expired': {
+          guard: 'isDue',
+          target: 'terminal.failed',
+          actions: ['noteVerdict', 'noteOutcome'],
+        },
         'run.claimed': [
           {
             guard: 'isFirstAttempt',
@@ -65,7 +69,7 @@ export const runMachine = runSetup.createMachine({
       meta: { wakers: ['lane.granted'] },
       on: {
         'lane.granted': { target: 'queued', actions: 'takeLane' },
-        'queue.expired': { target: 'terminal.failed', actions: 'noteOutcome' },
+        'queue.expired': { target: 'terminal.failed', actions: ['noteVerdict', 'noteOutcome'] },
         'input.replaced': { actions: 'noteInput' },
         'cancel.requested': {
           target: 'terminal.cancelled',

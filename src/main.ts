@@ -61,6 +61,7 @@ async function start(config: Config): Promise<void> {
     maxCrashes: config.maxCrashes,
     cancelTimeoutMs: config.cancelTimeoutMs,
     reconcileIntervalMs: config.reconcileIntervalMs,
+    heartbeatTimeoutMs: config.heartbeatTimeoutMs,
     queueTimeoutMs: config.queueTimeoutMs,
     retentionMs: config.retentionMs,
     watchdog: {

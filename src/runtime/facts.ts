@@ -5,6 +5,7 @@ import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
 import type { ModelReply } from '../agents/agent.ts'
+import { noteVerdict } from './verdicts.ts'
 import { SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
 
 const USER = 0
@@ -166,16 +167,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   },
 
   noteVerdict(draft, message) {
-    if (message.type !== 'verdict.noted' && message.type !== 'run.recycled') return
-    if (!message.verdict) return
-    draft.event('watchdog_verdict', OPERATOR, { action: 'auto_terminate', ...message.verdict })
-    draft.audit({
-      actor: 'watchdog',
-      role: 'system',
-      action: 'watchdog.auto_terminate',
-      reason: message.verdict.stuck_reason,
-      code: message.verdict.result === 'would_end' ? 'shadow' : null,
-    })
+    if ('verdict' in message && message.verdict) noteVerdict(draft, message.verdict)
   },
 
   noteExtended(draft, message) {

@@ -12,6 +12,7 @@ import { Ledger } from './ledger.ts'
 import type { Logger } from './log.ts'
 import type { RunMessage } from './messages.ts'
 import { questionOf, unknownCalls } from './resume.ts'
+import { staleCancel } from './rules.ts'
 import { sessionPort } from './session-port.ts'
 import type { Watched } from './watchdog.ts'
 
@@ -84,12 +85,36 @@ export class Host {
     for (const hosted of this.#hosted.values()) yield hosted.watched(this.#options.monotonicMs())
   }
 
+  /** Ends a run by force; false when it is not here, or does not take that. */
+  async end(runId: string, messages: RunMessage[]): Promise<boolean> {
+    return (await this.#hosted.get(runId)?.end(messages)) ?? false
+  }
+
+  /** Runs here whose executor does not know them: it has ended them, and we were not told. */
+  unreported(): string[] {
+    return [...this.#hosted].flatMap(([runId, hosted]) => (hosted.isUnreported ? runId : []))
+  }
+
+  /** Asks its executor how such a run has ended, and tells the run; false when there is no answer. */
+  async recoverResult(runId: string): Promise<boolean> {
+    return (await this.#hosted.get(runId)?.recoverResult()) ?? false
+  }
+
+  /** What the database does not give to this node any more: another one has ended it, or goes on with it. */
+  drop(runId: string): void {
+    this.#leave(runId, 'fenced')
+  }
+
+  get runIds(): string[] {
+    return [...this.#hosted.keys()]
+  }
+
   /** Ends what did not end within the cancel time-out of being asked. */
   expireCancels(): void {
     const { monotonicMs, cancelTimeoutMs } = this.#options
-    for (const { actor, cancelledAt } of this.#hosted.values()) {
-      if (cancelledAt !== null && monotonicMs() - cancelledAt > cancelTimeoutMs)
-        actor.send({ type: 'cancel.expired' })
+    for (const [runId, { cancelledAt }] of this.#hosted) {
+      const age = cancelledAt === null ? 0 : monotonicMs() - cancelledAt
+      if (age > cancelTimeoutMs) void this.end(runId, staleCancel(cancelTimeoutMs, age))
     }
   }
 
@@ -125,7 +150,9 @@ export class Host {
 
   #host(row: HostedRow): Hosted | undefined {
     const earlier = this.#hosted.get(row.run_id)
-    if (earlier?.ledger.row.owner_epoch === row.owner_epoch) return undefined
+    // Of the same attempt it is told twice; of a later one it was ended over our head meanwhile, and came back.
+    const isSame = earlier?.ledger.row.owner_epoch === row.owner_epoch
+    if (isSame && earlier.ledger.chart.context.attempt >= row.attempt) return undefined
     if (earlier) this.#leave(row.run_id, 'fenced')
     const { machine, root, log } = this.#options
     let ledger: Ledger

@@ -1,8 +1,13 @@
 import type { Session } from '../executors/local/session.ts'
-import type { RunActor } from './durable.ts'
+import type { RunActor, Settled } from './durable.ts'
 import type { Ledger } from './ledger.ts'
+import type { RunMessage } from './messages.ts'
 import { Vitals } from './vitals.ts'
 import type { Watched } from './watchdog.ts'
+import { within } from '../within.ts'
+
+/** How long an executor may take to say how a run has ended. */
+const RESULT_MS = 5_000
 
 /** One run that this node owns. */
 export class Hosted {
@@ -65,6 +70,31 @@ export class Hosted {
     this.feed()
   }
 
+  /** Ended by force: from now on nothing that its executor says counts, and what it does is aborted. */
+  end(messages: readonly RunMessage[]): Promise<boolean> {
+    this.endSession()
+    return new Promise((resolve) => {
+      for (const message of messages) {
+        if (message === messages.at(-1)) this.actor.send({ ...message, settled: answer(resolve) })
+        else this.actor.send(message)
+      }
+    })
+  }
+
+  /** Its executor does not know it: it has come to its end there, and we were not told. */
+  get isUnreported(): boolean {
+    return this.session?.probe() === 'absent' && this.ledger.chart.hasTag('active')
+  }
+
+  /** Asks its executor how it has ended; false when there is no answer. */
+  async recoverResult(): Promise<boolean> {
+    const { session } = this
+    if (!session) return false
+    const ending = await within(RESULT_MS, session.result(), () => {}).catch(() => null)
+    if (ending === null || this.session !== session) return false
+    return new Promise((resolve) => this.actor.send({ ...ending, settled: answer(resolve) }))
+  }
+
   watched(now: number): Watched {
     const { status, row, fields, chart } = this.ledger
     const { stuck_clock, stuck_reason } = chart.context
@@ -72,6 +102,7 @@ export class Hosted {
     else this.vitals.stuck ??= { at: now, judged: false }
     const { stuck } = this.vitals
     return {
+      runId: this.ledger.runId,
       status,
       stuckClock: stuck_clock,
       stuckReason: stuck_reason,
@@ -92,3 +123,8 @@ export class Hosted {
     }
   }
 }
+
+const answer =
+  (resolve: (accepted: boolean) => void): Settled =>
+  (refusal) =>
+    resolve(refusal === undefined)

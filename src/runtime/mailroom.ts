@@ -56,16 +56,9 @@ export class Mailroom {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const row = await this.#options.loadRun(runId)
       if (row?.status !== 'waiting_on_lane') return false
-      if (await this.#decide(row, [{ type: 'input.replaced', input, key }])) return true
+      if (await this.decide(row, [{ type: 'input.replaced', input, key }])) return true
     }
     return false
-  }
-
-  /** Ends a run that has waited in line for too long; false when it waits no longer. */
-  async expire(runId: string, limit_ms: number): Promise<boolean> {
-    const row = await this.#options.loadRun(runId)
-    if (row?.status !== 'queued' && row?.status !== 'waiting_on_lane') return false
-    return this.#decide(row, [{ type: 'queue.expired', limit_ms }])
   }
 
   async #deliver(runId: string): Promise<void> {
@@ -86,13 +79,17 @@ export class Mailroom {
       const row = await loadRun(runId)
       if (!row) return
       if (row.owner_epoch !== null) return hint()
-      if (await this.#decide(row, messages)) return
+      if (await this.decide(row, messages)) return
     }
   }
 
-  /** Decides on a run without an owner; false when another node was faster. */
-  async #decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+  /**
+   * Decides on a run that no actor of this node has, as its row was read; false when it has changed since, or takes none of
+   * the messages. One that has an owner elsewhere is taken from it only by being ended.
+   */
+  async decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
     const ledger = await this.#decided(row, messages)
+    if (!ledger.dirty) return false
     return new Promise((resolve, reject) => {
       this.#options.committer.enlist({
         take: () => ledger.take(),

@@ -8,8 +8,7 @@ import { listenForHints, notifyNodes } from '../store/commits.ts'
 import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
-import { setNodeStatus } from '../store/nodes.ts'
-import { lateInLine } from '../store/reconcile.ts'
+import { beatRuns, setNodeStatus } from '../store/nodes.ts'
 import { deleteExpired } from '../store/retention.ts'
 import {
   findCommand,
@@ -31,13 +30,15 @@ import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
 import { Rounds } from './rounds.ts'
-import { Reconciler } from './reconciler.ts'
 import { Retention } from './retention.ts'
 import { retried } from './retried.ts'
-import { type AutoTerminate, Watchdog, type WatchdogLimits } from './watchdog.ts'
+import { beatEveryMs, supervisorOf, type SupervisionOptions } from './supervision.ts'
+import type { Supervisor } from './supervisor.ts'
 import { within } from '../within.ts'
 
-export interface NodeOptions {
+type Supervised = 'watchdog' | 'reconcileIntervalMs' | 'heartbeatTimeoutMs' | 'queueTimeoutMs'
+
+export interface NodeOptions extends Pick<SupervisionOptions, Supervised> {
   database: Database
   /** The directory lock of the embedded database proves every other node dead. */
   alone: boolean
@@ -49,12 +50,8 @@ export interface NodeOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
-  reconcileIntervalMs: number
-  /** Runs that have waited in line for so long are ended. */
-  queueTimeoutMs: number
   /** Runs that ended so long ago are deleted; null: never. */
   retentionMs: number | null
-  watchdog: { intervalMs: number; limits: WatchdogLimits; autoTerminate: AutoTerminate }
   clock: Clock
   log: Logger
   /** Another chart than the one of this code: tests plant mutants. */
@@ -82,9 +79,9 @@ export class RunlaneNode {
   #mailroom: Mailroom
   #lookout: Lookout
   #rounds: Rounds
-  #watchdog: Watchdog
+  #supervisor: Supervisor
+  #beats: Rounds
   #retention: Retention | null
-  #reconciler: Reconciler
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
 
@@ -93,7 +90,18 @@ export class RunlaneNode {
     const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
-    this.#actor = createActor(nodeMachine)
+    this.#supervisor = supervisorOf({
+      ...options,
+      parts: () => ({
+        host: this.#host,
+        mailroom: this.#mailroom,
+        committer: this.committer,
+        lease: this.lease,
+      }),
+      hint: () => this.#hint(),
+    })
+    const root = this.#supervisor.actor
+    this.#actor = createActor(nodeMachine, { id: 'node', parent: root } as never)
     this.lease = new Lease({
       line: database.leases,
       nodeId: options.nodeId,
@@ -114,7 +122,7 @@ export class RunlaneNode {
         log.warn({ problem: String(error) }, 'the database is away; decisions wait'),
     })
     this.#host = new Host({
-      root: this.#actor,
+      root,
       machine: this.machine,
       committer: this.committer,
       lease: this.lease,
@@ -170,14 +178,9 @@ export class RunlaneNode {
       monotonicMs: clock.monotonicMs,
     })
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
+    const beat = (): Promise<void> => beatRuns(reads, this.lease.epoch)
+    this.#beats = new Rounds(beat, beatEveryMs(options.heartbeatTimeoutMs), log)
     const { retentionMs } = options
-    this.#reconciler = new Reconciler({
-      everyMs: options.reconcileIntervalMs,
-      queueTimeoutMs: options.queueTimeoutMs,
-      lateInLine: (limitMs, limit) => lateInLine(database.runtime, limitMs, limit),
-      expire: (runId, limitMs) => this.#mailroom.expire(runId, limitMs),
-      log,
-    })
     this.#retention =
       retentionMs === null
         ? null
@@ -185,11 +188,6 @@ export class RunlaneNode {
             deleteExpired: (limit) => deleteExpired(database.runtime, retentionMs, limit),
             log,
           })
-    this.#watchdog = new Watchdog({
-      runs: () => this.#host.watched(),
-      ...options.watchdog,
-      ...clock,
-    })
   }
 
   /** starting, serving, draining or stopped. */
@@ -204,6 +202,7 @@ export class RunlaneNode {
   /** Registers and begins to serve. @throws when the stored snapshots are of a chart that this code cannot read. */
   async start(): Promise<void> {
     const { database, alone, log } = this.#options
+    this.#supervisor.actor.start()
     this.#actor.start()
     await checkMachine(database.reads, this.machine, log)
     await this.lease.start()
@@ -215,9 +214,9 @@ export class RunlaneNode {
       })
     }
     this.#rounds.start()
-    this.#watchdog.start()
+    this.#beats.start()
+    this.#supervisor.start()
     this.#retention?.start()
-    this.#reconciler.start()
     this.committer.claim()
   }
 
@@ -228,11 +227,11 @@ export class RunlaneNode {
     // Nothing of the drain may wait for a database that has gone silent.
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
-    this.#watchdog.stop()
     const passEnded = Promise.all([
       this.#rounds.stop(),
+      this.#beats.stop(),
       this.#retention?.stop(),
-      this.#reconciler.stop(),
+      this.#supervisor.stop(),
     ])
     // A flush under way may have claimed runs: they are known, and drained, when it is answered.
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
@@ -287,6 +286,8 @@ export class RunlaneNode {
   #reconnected(): void {
     this.#options.log.info({}, 'the database is back')
     this.#lookout.mustResync = true
+    // Nobody could vouch for a run meanwhile: before anybody is judged by that, this node does.
+    this.#beats.look()
     this.#rounds.look()
   }
 

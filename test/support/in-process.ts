@@ -33,6 +33,8 @@ export interface WorldOptions {
   watchdog?: Partial<WatchdogLimits>
   autoTerminate?: AutoTerminate
   queueTimeoutMs?: number
+  heartbeatTimeoutMs?: number
+  reconcileIntervalMs?: number
   concurrency?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
@@ -148,6 +150,8 @@ class LocalReplica implements Replica {
     const {
       autoTerminate = { mode: 'off' },
       queueTimeoutMs = 3_600_000,
+      heartbeatTimeoutMs = 300_000,
+      reconcileIntervalMs = 100,
       concurrency = 100,
     } = options
     const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000, watchdog = {} } = options
@@ -182,7 +186,8 @@ class LocalReplica implements Replica {
       recovery,
       maxCrashes,
       cancelTimeoutMs,
-      reconcileIntervalMs: 100,
+      reconcileIntervalMs,
+      heartbeatTimeoutMs,
       queueTimeoutMs,
       retentionMs: null,
       watchdog: {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type AutoTerminate, Watchdog, type Watched } from '../../src/runtime/watchdog.ts'
+import { ticking } from '../support/ticking.ts'
 
 const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }
 
@@ -8,6 +9,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
   let now = 1_000_000
   const said: { type: string; stuck_reason?: string; since?: string; limit_ms?: number }[] = []
   const run: Watched = {
+    runId: 'run_1',
     status: 'running',
     stuckClock: null,
     stuckReason: null,
@@ -36,22 +38,23 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
   }
   const watchdog = new Watchdog({
     runs: () => [run],
-    intervalMs: 1_000,
     limits: LIMITS,
     autoTerminate,
+    end: async (_runId, messages) => said.push(...messages),
     monotonicMs: () => now,
     now: () => now,
   })
+  const supervisor = ticking(watchdog, () => now)
   const pass = (seconds: number, each: () => void = () => {}): void => {
     for (let nth = 0; nth < seconds; nth += 1) {
       now += 1_000
       each()
-      watchdog.look()
+      supervisor.tick()
     }
   }
   const freeze = (ms: number): void => {
     now += ms
-    watchdog.look()
+    supervisor.tick()
   }
   const reasons = () => said.map(({ type, stuck_reason }) => stuck_reason ?? type)
   return { run, said, reasons, pass, freeze, at: () => now }

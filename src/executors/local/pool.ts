@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os'
 import type { Timeouts } from '../../agents/agent.ts'
-import type { SessionPort } from '../../agents/port.ts'
+import type { SessionMessage, SessionPort } from '../../agents/port.ts'
 import { formatDuration } from '../../duration.ts'
-import type { Session } from './session.ts'
+import type { Probe, Session } from './session.ts'
 import { ExecutorThread, type ThreadOptions } from './thread.ts'
 import type { Assignment } from './thread-messages.ts'
 
@@ -154,6 +154,14 @@ export class LateSession implements Session {
 
   get silentMs(): number {
     return this.#session?.silentMs ?? 0
+  }
+
+  probe(): Probe {
+    return this.#session?.probe() ?? (this.killed ? 'absent' : 'alive')
+  }
+
+  async result(): Promise<SessionMessage | null> {
+    return (await this.#session?.result()) ?? null
   }
 
   attach(session: Session): void {

@@ -43,10 +43,3 @@ export type FromThread =
   | { type: 'uncaught'; session: number | null; message: string }
   | { type: 'process'; pid: number; alive: boolean }
   | { type: 'described'; session: number; description: Description }
-
-export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
-  'run.completed',
-  'run.failed',
-  'session.exited',
-  'attempt.handed_over',
-])
