@@ -2,6 +2,7 @@ import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
 import type { StartSession } from '../executors/local/executor.ts'
+import type { Json } from '../json.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
 import { resolveStatus } from './codec.ts'
@@ -24,6 +25,8 @@ export interface HostOptions {
   lease: Lease
   startSession: StartSession
   loadCalls(runId: string): Promise<CallRow[]>
+  /** Keeps the result of a run that was ended before it came. */
+  keepLate(runId: string, output: Json): void
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
@@ -254,6 +257,7 @@ export class Host {
         hosted.vitals.note(message, monotonicMs())
         hosted.feed()
       },
+      onLate: (output) => this.#options.keepLate(run_id, output),
     })
     hosted.session = this.#options.startSession(job, port, (reason) => {
       if (isOpen()) this.#lose(hosted, reason)
@@ -279,7 +283,12 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     this.#hosted.delete(runId)
-    if (reason === 'fenced') hosted.endSession()
+    if (reason === 'fenced') {
+      hosted.endSession()
+      // Decided here and not written any more: it was ended over our head while it came to its end.
+      const { status, result } = hosted.ledger
+      if (status === 'completed') this.#options.keepLate(runId, result)
+    }
     hosted.actor.send({ type: 'actor.released' })
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()

@@ -128,6 +128,7 @@ export class RunlaneNode {
       lease: this.lease,
       startSession: options.executor({ deadline: this.lease.shared, retried }),
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
+      keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,
@@ -140,10 +141,7 @@ export class RunlaneNode {
       host: this.#host,
       committer: this.committer,
       inboxOf: (runId) => inboxOf(reads, runId),
-      pendingTokens: async (runId) => {
-        const waitpoints = await listWaitpoints(reads, runId)
-        return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
-      },
+      waitpointsOf: (runId) => listWaitpoints(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
       hint: () => this.#hint(),
       log,

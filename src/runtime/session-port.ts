@@ -1,5 +1,6 @@
 import type { SessionPort } from '../agents/port.ts'
 import { SessionClosed } from '../errors.ts'
+import type { Json } from '../json.ts'
 import type { RunActor, Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
 import type { MessageOf, RunMessage } from './messages.ts'
@@ -13,6 +14,8 @@ export interface SessionPortOptions {
   fed: () => Promise<void>
   /** Told of all that the session says, when it is decided. */
   onSaid: (message: RunMessage) => void
+  /** Told of a result that comes when nothing counts any more. */
+  onLate: (output: Json) => void
 }
 
 /**
@@ -25,6 +28,7 @@ export function sessionPort({
   isOpen,
   fed,
   onSaid,
+  onLate,
 }: SessionPortOptions): SessionPort {
   const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
   const committed = (
@@ -50,7 +54,10 @@ export function sessionPort({
   }
   return {
     send: (message) => {
-      if (!isOpen()) return
+      if (!isOpen()) {
+        if (message.type === 'run.completed') onLate(message.output)
+        return
+      }
       actor.send(message)
       onSaid(message)
     },

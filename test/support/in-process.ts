@@ -39,6 +39,8 @@ export interface WorldOptions {
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
   clock?: Clock
+  /** Another executor, made of the local one: one that loses what it is told. */
+  executor?: (local: StartSession) => StartSession
   /** Another way to the same database, for the lease alone. */
   leaseUrl?: string
 }
@@ -154,6 +156,7 @@ class LocalReplica implements Replica {
       reconcileIntervalMs = 100,
       concurrency = 100,
     } = options
+    const { executor = (local: StartSession) => local } = options
     const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000, watchdog = {} } = options
     const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
@@ -178,7 +181,7 @@ class LocalReplica implements Replica {
     const node = new RunlaneNode({
       database,
       alone,
-      executor: (facts) => withExtra(extra, executors.forNode(facts)),
+      executor: (facts) => executor(withExtra(extra, executors.forNode(facts))),
       nodeId: `node-${randomUUID().slice(0, 8)}`,
       version: '0.0.0-test',
       leaseMs,

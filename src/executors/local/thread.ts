@@ -184,7 +184,7 @@ export class ExecutorThread {
     if (message.type === 'uncaught') return this.#uncaught(message.session, message.message)
     if (message.type === 'over') return this.#over(message.session, message.abandoned)
     const held = this.#sessions.get(message.session)
-    if (!held || held.over) return
+    if (!held || (held.over && !isLate(held, message))) return
     if (message.type === 'beat') return held.port.beat()
     if (message.type === 'send') {
       held.over = END_MESSAGES.has(message.message.type)
@@ -259,6 +259,10 @@ export class ExecutorThread {
     this.#port.postMessage(message)
   }
 }
+
+/** The result of a session that was ended by force: its port knows that it comes too late. */
+const isLate = ({ ending }: Held, message: FromThread): boolean =>
+  ending === null && message.type === 'send' && message.message.type === 'run.completed'
 
 function askedOf(
   port: SessionPort,
