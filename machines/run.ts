@@ -30,6 +30,7 @@ export const runMachine = runSetup.createMachine({
     questions: 0,
     stuck_reason: null,
     stuck_clock: null,
+    orphan: false,
   }),
   initial: 'queued',
   options: { maxIterations: 100 },
@@ -97,6 +98,8 @@ export const runMachine = runSetup.createMachine({
         },
         // What the watchdog would have done, were it allowed to.
         'verdict.noted': { actions: 'noteVerdict' },
+        'readers.gone': { guard: 'isWell', actions: ['loseReaders', 'noteReaders'] },
+        'readers.back': { guard: 'isOrphan', actions: ['findReaders', 'noteReaders'] },
         'turn.extended': { actions: ['unflagTurn', 'noteExtended', 'noteStuck'] },
         'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'endSession'] },
         'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'endSession'] },

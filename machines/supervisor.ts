@@ -1,5 +1,5 @@
 /**
- * What supervises the runs of one node: it looks at those that it hosts, and reconciles what the
+ * What supervises the runs of one node: it looks at those that it hosts, asks who reads them, and reconciles what the
  * database says with what is. It is the root of the node's actor system; the node and its runs are actors in it.
  *
  * Pure: one scheduler sends `clock.ticked`, `src/runtime/supervisor.ts` performs what the chart names and tells what came
@@ -11,9 +11,10 @@ export const SUPERVISOR_MACHINE_VERSION = 1
 
 /** All in milliseconds. */
 export interface SupervisorInput {
-  /** How often the scheduler ticks: at least as often as the more frequent of the two below. */
+  /** How often the scheduler ticks: at least as often as the most frequent of the three below. */
   tick_ms: number
   look_every_ms: number
+  ask_every_ms: number
   reconcile_every_ms: number
   /** Another node reconciles: so long until this one tries again. */
   retry_every_ms: number
@@ -27,6 +28,7 @@ export interface SupervisorContext extends SupervisorInput {
   /** Since when the ticks have come in time: others may be judged by what they did since. */
   steady_since: number
   looked_at: number
+  asked_at: number
   /** Null: not since the start, so the first tick is its time. */
   passed_at: number | null
 }
@@ -37,6 +39,7 @@ export type SupervisorEvent =
   /** `held`: how many runs were spared because too many of their class would have been ended at once. */
   | { type: 'look.finished'; held: number }
   | { type: 'look.failed' }
+  | { type: 'readers.told' }
   | { type: 'pass.finished'; held: number }
   | { type: 'pass.refused' }
   | { type: 'pass.failed' }
@@ -46,6 +49,7 @@ export type SupervisorEvent =
 export const SUPERVISOR_EFFECTS = [
   'forgive',
   'look',
+  'askReaders',
   'reconcile',
   'raiseSystemic',
   'clearSystemic',
@@ -79,15 +83,18 @@ const supervisorSetup = setup({
       ticked_at: at(timed),
       steady_since: at(timed),
       looked_at: at(timed),
+      asked_at: at(timed),
     })),
     noteTick: assign({ ticked_at: at }),
     noteStandstill: assign({ ticked_at: at, steady_since: at, looked_at: at }),
     noteLook: assign({ looked_at: at }),
+    noteAsking: assign({ asked_at: at }),
     notePass: assign({ passed_at: at }),
   },
   guards: {
     stoodStill: isLate,
     isLookDue: (timed) => isDue(timed, timed.context.looked_at, timed.context.look_every_ms),
+    isAskingDue: (timed) => isDue(timed, timed.context.asked_at, timed.context.ask_every_ms),
     isPassDue: (timed) =>
       isDue(timed, timed.context.passed_at ?? -Infinity, timed.context.reconcile_every_ms),
     isRetryDue: (timed) =>
@@ -103,6 +110,7 @@ export const supervisorMachine = supervisorSetup.createMachine({
     ticked_at: 0,
     steady_since: 0,
     looked_at: 0,
+    asked_at: 0,
     passed_at: null,
   }),
   initial: 'idle',
@@ -187,6 +195,27 @@ export const supervisorMachine = supervisorSetup.createMachine({
                   actions: ['noteLook', 'look'],
                 },
               },
+            },
+          },
+        },
+        audience: {
+          initial: 'listening',
+          states: {
+            listening: {
+              description: 'Readers of streams are noted as they come and go.',
+              meta: { wakers: ['clock.ticked'] },
+              on: {
+                'clock.ticked': {
+                  guard: 'isAskingDue',
+                  target: 'asking',
+                  actions: ['noteAsking', 'askReaders'],
+                },
+              },
+            },
+            asking: {
+              description: 'Tells the database who reads here, and asks who reads elsewhere.',
+              meta: { wakers: ['readers.told'] },
+              on: { 'readers.told': 'listening' },
             },
           },
         },

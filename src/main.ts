@@ -62,6 +62,7 @@ async function start(config: Config): Promise<void> {
     cancelTimeoutMs: config.cancelTimeoutMs,
     reconcileIntervalMs: config.reconcileIntervalMs,
     heartbeatTimeoutMs: config.heartbeatTimeoutMs,
+    orphanGraceMs: config.orphanGraceMs,
     queueTimeoutMs: config.queueTimeoutMs,
     retentionMs: config.retentionMs,
     watchdog: {

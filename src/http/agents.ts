@@ -112,9 +112,10 @@ function detailsOf({
   timeouts,
   isolation,
   hold_lane_on_human,
+  on_orphan,
   takes,
 }: AgentCard) {
-  return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, takes }
+  return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, on_orphan, takes }
 }
 
 /** Headers carry keys: they are stored to be sent, and never shown again. */

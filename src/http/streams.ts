@@ -31,6 +31,7 @@ type Query = z.output<(typeof contract.streamEvents)['query']>
 
 /** Live events as Server-Sent Events: of a run, of a conversation, of everything. */
 export function streamRoutes(app: Hono, service: Service): void {
+  const { node } = service
   new Routes(app, service)
     .on(contract.streamRunEvents, async ({ c, query, identity }) => {
       const run = await existing(service, c)
@@ -58,9 +59,10 @@ export function streamRoutes(app: Hono, service: Service): void {
     headersOf(c)
     // Nobody would read the stream of a HEAD, and so nothing would ever end it.
     if (c.req.method === 'HEAD') return c.body(null)
-    const leave = service.connections.take(identity.name)
+    const free = service.connections.take(identity.name)
     cutWhenStalled(c, service.sseHeartbeatMs * SILENT_BEATS)
     return stream(c, async (out) => {
+      const leave = node.readers.enter(runId === undefined ? scope : { run_id: runId })
       try {
         const wanted = {
           ...scope,
@@ -70,6 +72,7 @@ export function streamRoutes(app: Hono, service: Service): void {
         await new Stream({ service, c, out, scope: wanted, identity, runId }).run(afterId)
       } finally {
         leave()
+        free()
       }
     })
   }

@@ -176,6 +176,12 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     draft.touch()
   },
 
+  noteReaders(draft, message) {
+    if (message.type === 'readers.gone')
+      draft.event('run_orphaned', OPERATOR, { grace_ms: message.grace_ms })
+    if (message.type === 'readers.back') draft.event('run_watched', OPERATOR, {})
+  },
+
   // Whatever the message was: what the chart says of being stuck has changed, or has not.
   noteStuck(draft, message) {
     const was = draft.fields.stuck_reason

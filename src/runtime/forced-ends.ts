@@ -27,7 +27,8 @@ export class ForcedEnds {
   /** False when it is not as it was seen any more: it has moved, ended, or belongs to somebody else. */
   async end(runId: string, version: number | null, messages: RunMessage[]): Promise<boolean> {
     const { host, mailroom, loadRun, hint } = this.#options
-    if (host.has(runId)) return host.end(runId, messages)
+    const hosted = host.find(runId)
+    if (hosted) return hosted.end(messages)
     const row = await loadRun(runId)
     if (!row || (version !== null && row.version !== version)) return false
     if (!(await mailroom.decide(row, messages))) return false

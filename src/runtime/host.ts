@@ -15,7 +15,6 @@ import type { RunMessage } from './messages.ts'
 import { questionOf, unknownCalls } from './resume.ts'
 import { staleCancel } from './rules.ts'
 import { sessionPort } from './session-port.ts'
-import type { Watched } from './watchdog.ts'
 
 export interface HostOptions {
   /** The root of the node's actor system. */
@@ -83,24 +82,14 @@ export class Host {
     return true
   }
 
-  /** The runs here, as the watchdog looks at them. */
-  *watched(): Generator<Watched> {
-    for (const hosted of this.#hosted.values()) yield hosted.watched(this.#options.monotonicMs())
+  /** A run of this node. */
+  find(runId: string): Hosted | undefined {
+    return this.#hosted.get(runId)
   }
 
-  /** Ends a run by force; false when it is not here, or does not take that. */
-  async end(runId: string, messages: RunMessage[]): Promise<boolean> {
-    return (await this.#hosted.get(runId)?.end(messages)) ?? false
-  }
-
-  /** Runs here whose executor does not know them: it has ended them, and we were not told. */
-  unreported(): string[] {
-    return [...this.#hosted].flatMap(([runId, hosted]) => (hosted.isUnreported ? runId : []))
-  }
-
-  /** Asks its executor how such a run has ended, and tells the run; false when there is no answer. */
-  async recoverResult(runId: string): Promise<boolean> {
-    return (await this.#hosted.get(runId)?.recoverResult()) ?? false
+  /** All of them. */
+  get runs(): Iterable<Hosted> {
+    return this.#hosted.values()
   }
 
   /** What the database does not give to this node any more: another one has ended it, or goes on with it. */
@@ -108,16 +97,12 @@ export class Host {
     this.#leave(runId, 'fenced')
   }
 
-  get runIds(): string[] {
-    return [...this.#hosted.keys()]
-  }
-
   /** Ends what did not end within the cancel time-out of being asked. */
   expireCancels(): void {
     const { monotonicMs, cancelTimeoutMs } = this.#options
-    for (const [runId, { cancelledAt }] of this.#hosted) {
-      const age = cancelledAt === null ? 0 : monotonicMs() - cancelledAt
-      if (age > cancelTimeoutMs) void this.end(runId, staleCancel(cancelTimeoutMs, age))
+    for (const hosted of this.#hosted.values()) {
+      const age = hosted.cancelledAt === null ? 0 : monotonicMs() - hosted.cancelledAt
+      if (age > cancelTimeoutMs) void hosted.end(staleCancel(cancelTimeoutMs, age))
     }
   }
 

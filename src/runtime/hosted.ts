@@ -3,6 +3,7 @@ import type { RunActor, Settled } from './durable.ts'
 import type { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 import { Vitals } from './vitals.ts'
+import { type Performing, READ_SURFACES } from './audience.ts'
 import type { Watched } from './watchdog.ts'
 import { within } from '../within.ts'
 
@@ -93,6 +94,25 @@ export class Hosted {
     const ending = await within(RESULT_MS, session.result(), () => {}).catch(() => null)
     if (ending === null || this.session !== session) return false
     return new Promise((resolve) => this.actor.send({ ...ending, settled: answer(resolve) }))
+  }
+
+  /** Null: nobody needs to read it, or it is about to end. */
+  performing(now: number): Performing | null {
+    const { row, status, chart } = this.ledger
+    const { orphan, stuck_clock } = chart.context
+    const isActive = chart.hasTag('active') && status !== 'cancel_requested'
+    if (!READ_SURFACES.has(row.surface) || !isActive || !this.session) return null
+    if (orphan) this.vitals.orphanAt ??= now
+    else this.vitals.orphanAt = null
+    return {
+      runId: row.run_id,
+      conversationId: row.conversation_id,
+      activeSince: this.vitals.startedAt,
+      stuck: stuck_clock !== null,
+      orphanSince: this.vitals.orphanAt,
+      onOrphan: this.session.onOrphan,
+      send: (message) => this.actor.send(message),
+    }
   }
 
   watched(now: number): Watched {

@@ -186,6 +186,8 @@ const OBSERVATIONS: ReadonlySet<string> = new Set([
   'stuck.cleared',
   'turn.extended',
   'verdict.noted',
+  'readers.gone',
+  'readers.back',
 ])
 
 const effects: readonly string[] = RUN_EFFECTS

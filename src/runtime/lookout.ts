@@ -86,7 +86,7 @@ export class Lookout {
   /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
   async #resync(): Promise<void> {
     const { database, host, committer, lease } = this.#options
-    const held = host.runIds
+    const held = [...host.runs].map(({ ledger }) => ledger.runId)
     const ids = await ownedRunIds(database.runtime, lease.epoch)
     // What a flush under way has claimed is known when it is done.
     await committer.settled()

@@ -14,10 +14,16 @@ export interface Question {
 
 /** Why the supervisor ends a run, or would end it. */
 export interface Verdict {
-  action: 'auto_terminate' | 'time_out' | 'queue_timeout' | 'force_cancel' | 'recover'
+  action:
+    | 'auto_terminate'
+    | 'time_out'
+    | 'queue_timeout'
+    | 'force_cancel'
+    | 'recover'
+    | 'cancel_orphan'
   /** `would_end`: only to be told of (shadow). `held`: too many of its class would have been ended at once. */
   result: 'ended' | 'would_end' | 'held'
-  clock: WatchdogClock | 'heartbeat' | 'queue' | 'cancel' | 'report'
+  clock: WatchdogClock | 'heartbeat' | 'queue' | 'cancel' | 'report' | 'readers'
   /** What the clock found, such as `tool_call.timeout(150s)`. */
   stuck_reason: string
   /** How long a run may be so, and how long this one is. */
@@ -59,6 +65,7 @@ interface Payloads {
   'run.recycled': { by: string; verdict?: Verdict }
   'verdict.noted': { verdict: Verdict }
   'queue.expired': { limit_ms: number; verdict?: Verdict }
+  'readers.gone': { grace_ms: number }
   'turn.extended': { by_ms: number }
   'stuck.noted': { limit_ms: number; since: string }
   'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }

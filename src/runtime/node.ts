@@ -1,11 +1,7 @@
 import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
-import type { NodeFacts } from '../executors/local/compose.ts'
-import type { StartSession } from '../executors/local/executor.ts'
-import type { Clock } from '../clock.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
-import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { beatRuns, setNodeStatus } from '../store/nodes.ts'
@@ -26,37 +22,16 @@ import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
 import { Host } from './host.ts'
 import { Lease } from './lease.ts'
-import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
+import type { NodeOptions } from './node-options.ts'
+import type { Readers } from './readers.ts'
 import { Rounds } from './rounds.ts'
 import { Retention } from './retention.ts'
 import { retried } from './retried.ts'
-import { beatEveryMs, supervisorOf, type SupervisionOptions } from './supervision.ts'
+import { beatEveryMs, supervisorOf } from './supervision.ts'
 import type { Supervisor } from './supervisor.ts'
 import { within } from '../within.ts'
-
-type Supervised = 'watchdog' | 'reconcileIntervalMs' | 'heartbeatTimeoutMs' | 'queueTimeoutMs'
-
-export interface NodeOptions extends Pick<SupervisionOptions, Supervised> {
-  database: Database
-  /** The directory lock of the embedded database proves every other node dead. */
-  alone: boolean
-  executor: (facts: NodeFacts) => StartSession
-  nodeId: string
-  version: string
-  leaseMs: number
-  concurrency: number
-  recovery: 'auto' | 'manual'
-  maxCrashes: number
-  cancelTimeoutMs: number
-  /** Runs that ended so long ago are deleted; null: never. */
-  retentionMs: number | null
-  clock: Clock
-  log: Logger
-  /** Another chart than the one of this code: tests plant mutants. */
-  machine?: RunMachine
-}
 
 const CLAIM_MAX = 500
 const HINT_MS = 50
@@ -73,6 +48,8 @@ export class RunlaneNode {
   readonly committer: Committer
   readonly lease: Lease
   readonly machine: RunMachine
+  /** Who reads streams: told of by whoever serves them. */
+  readonly readers: Readers
   #options: NodeOptions
   #actor: ActorRefFrom<typeof nodeMachine>
   #host: Host
@@ -90,7 +67,7 @@ export class RunlaneNode {
     const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
-    this.#supervisor = supervisorOf({
+    const { supervisor, readers } = supervisorOf({
       ...options,
       parts: () => ({
         host: this.#host,
@@ -100,7 +77,9 @@ export class RunlaneNode {
       }),
       hint: () => this.#hint(),
     })
-    const root = this.#supervisor.actor
+    this.#supervisor = supervisor
+    this.readers = readers
+    const root = supervisor.actor
     this.#actor = createActor(nodeMachine, { id: 'node', parent: root } as never)
     this.lease = new Lease({
       line: database.leases,

@@ -8,15 +8,18 @@ import {
   staleCancels,
   takeTurn,
 } from '../store/reconcile.ts'
+import { forgetReadings, noteReadings, readLately } from '../store/readers.ts'
 import { loadHosted, loadHostedMany, ownedRunIds } from '../store/runs.ts'
 import type { Clock } from '../clock.ts'
 import { newRecordId } from '../ids.ts'
+import { Audience } from './audience.ts'
 import type { Committer } from './committer.ts'
 import { ForcedEnds } from './forced-ends.ts'
 import type { Host } from './host.ts'
 import type { Lease } from './lease.ts'
 import type { Logger } from './log.ts'
 import type { Mailroom } from './mailroom.ts'
+import { Readers } from './readers.ts'
 import { type Found, Reconciler } from './reconciler.ts'
 import { rulesOf } from './rules.ts'
 import { Supervisor } from './supervisor.ts'
@@ -29,6 +32,7 @@ export interface SupervisionOptions {
   parts: () => { host: Host; mailroom: Mailroom; committer: Committer; lease: Lease }
   watchdog: { intervalMs: number; limits: WatchdogLimits; autoTerminate: AutoTerminate }
   reconcileIntervalMs: number
+  orphanGraceMs: number
   heartbeatTimeoutMs: number
   queueTimeoutMs: number
   cancelTimeoutMs: number
@@ -41,9 +45,15 @@ export interface SupervisionOptions {
 export const beatEveryMs = (heartbeatTimeoutMs: number): number =>
   Math.min(60_000, heartbeatTimeoutMs / 3)
 
-/** The supervisor of a node with its watchdog and its reconciler. */
-export function supervisorOf(options: SupervisionOptions): Supervisor {
-  const { database, parts, clock, log, watchdog, hint } = options
+/** How often who reads is told and asked. */
+const ASK_MS_MAX = 5_000
+
+/** The supervisor of a node with its watchdog and its reconciler, and the readers that it asks. */
+export function supervisorOf(options: SupervisionOptions): {
+  supervisor: Supervisor
+  readers: Readers
+} {
+  const { database, parts, clock, log, watchdog, hint, orphanGraceMs } = options
   const sql = database.runtime
   const epoch = (): number => parts().lease.epoch
   const loadRun = (runId: string) => loadHosted(sql, runId)
@@ -53,7 +63,7 @@ export function supervisorOf(options: SupervisionOptions): Supervisor {
   /** By the memory of this node, and by the rows that the database gives to it. */
   const unreported = async (limit: number): Promise<Found> => {
     const { host, committer, lease } = parts()
-    const known = host.unreported()
+    const known = [...host.runs].flatMap((one) => (one.isUnreported ? one.ledger.runId : []))
     const owned = await ownedRunIds(sql, lease.epoch)
     await committer.settled()
     const rows = await loadHostedMany(
@@ -83,7 +93,7 @@ export function supervisorOf(options: SupervisionOptions): Supervisor {
     lateInLine: (limitMs, limit) => lateInLine(sql, limitMs, limit),
     staleCancels: (limitMs, limit) => staleCancels(sql, limitMs, limit),
     unreported,
-    recoverResult: (runId) => parts().host.recoverResult(runId),
+    recoverResult: async (runId) => (await parts().host.find(runId)?.recoverResult()) ?? false,
     repairLanes: async (limit) => {
       const drift = await repairLanes(sql, limit, true)
       if (drift.leaked.length + drift.dropped.length + drift.idle.length === 0) return drift
@@ -97,17 +107,28 @@ export function supervisorOf(options: SupervisionOptions): Supervisor {
     giveTurnBack: () => giveTurnBack(sql, epoch()),
     log,
   })
-  return new Supervisor({
+  const { monotonicMs } = clock
+  const readers = new Readers({
+    noteReadings: (readings) => noteReadings(sql, epoch(), readings),
+    readLately: (keys, withinMs) => readLately(sql, keys, withinMs),
+    forgetReadings: (olderThanMs) => forgetReadings(sql, olderThanMs),
+    keepMs: orphanGraceMs,
+    monotonicMs,
+  })
+  const runs = () => [...parts().host.runs].flatMap((one) => one.performing(monotonicMs()) ?? [])
+  const supervisor = new Supervisor({
     watchdog: new Watchdog({
-      runs: () => parts().host.watched(),
+      runs: () => [...parts().host.runs].map((one) => one.watched(monotonicMs())),
       ...watchdog,
       end: (runId, messages) => end(runId, null, messages),
       ...clock,
     }),
     reconciler,
+    audience: new Audience({ runs, readers, graceMs: orphanGraceMs, monotonicMs }),
     lookEveryMs: watchdog.intervalMs,
+    askEveryMs: Math.min(ASK_MS_MAX, orphanGraceMs / 3),
     reconcileEveryMs: options.reconcileIntervalMs,
-    monotonicMs: clock.monotonicMs,
+    monotonicMs,
     tellSystemic: (what) => {
       if (what === null) log.info({}, 'the supervisor holds fire no more')
       else log.warn({ systemic: what }, 'too many runs would be ended at once: none is')
@@ -127,4 +148,5 @@ export function supervisorOf(options: SupervisionOptions): Supervisor {
     },
     log,
   })
+  return { supervisor, readers }
 }

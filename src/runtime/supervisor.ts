@@ -1,5 +1,6 @@
 import { type ActorRefFrom, createActor } from 'xstate'
 import { supervisorMachine, type SupervisorEffect } from '../../machines/supervisor.ts'
+import type { Audience } from './audience.ts'
 import { isConnectionError, isTransientError } from '../store/database.ts'
 import type { Logger } from './log.ts'
 import type { PassReport, Reconciler } from './reconciler.ts'
@@ -9,7 +10,10 @@ import type { Watchdog } from './watchdog.ts'
 export interface SupervisorOptions {
   watchdog: Watchdog
   reconciler: Reconciler
+  audience: Audience
   lookEveryMs: number
+  /** How often the readers of streams are told to the database, and asked for. */
+  askEveryMs: number
   reconcileEveryMs: number
   monotonicMs: () => number
   /** Tells people that runs are spared, and why; null: no longer. */
@@ -35,6 +39,7 @@ export class Supervisor {
   #tickMs: number
   #timer: ReturnType<typeof setInterval> | null = null
   #passing: Promise<void> = Promise.resolve()
+  #asking: Promise<void> = Promise.resolve()
   #held: { watchdog: readonly Held[]; reconciler: readonly Held[] } = {
     watchdog: [],
     reconciler: [],
@@ -43,12 +48,15 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options
-    const { lookEveryMs, reconcileEveryMs } = options
-    this.#tickMs = Math.min(lookEveryMs, reconcileEveryMs)
+    const { lookEveryMs, askEveryMs, reconcileEveryMs } = options
+    this.#tickMs = Math.min(lookEveryMs, askEveryMs, reconcileEveryMs)
     const tellHeld = (): void => this.#tellHeld()
     const effects: Record<SupervisorEffect, () => void> = {
       forgive: () => this.#forgive(),
       look: () => this.#look(),
+      askReaders: () => {
+        this.#asking = this.#askReaders()
+      },
       reconcile: () => {
         this.#passing = this.#reconcile()
       },
@@ -59,6 +67,7 @@ export class Supervisor {
       input: {
         tick_ms: this.#tickMs,
         look_every_ms: lookEveryMs,
+        ask_every_ms: askEveryMs,
         reconcile_every_ms: reconcileEveryMs,
         retry_every_ms: Math.min(RETRY_MS, reconcileEveryMs),
         late_ms: LATE_MS,
@@ -81,7 +90,7 @@ export class Supervisor {
     if (this.#timer) clearInterval(this.#timer)
     this.actor.send({ type: 'supervisor.stopped' })
     this.#options.reconciler.stop()
-    await this.#passing
+    await Promise.all([this.#passing, this.#asking])
   }
 
   /** So late is the tick that is being answered: the runs could not have moved meanwhile. */
@@ -105,6 +114,15 @@ export class Supervisor {
     }
   }
 
+  async #askReaders(): Promise<void> {
+    try {
+      await this.#options.audience.look()
+    } catch (error) {
+      this.#noteFailure(error, 'who reads could not be asked')
+    }
+    this.actor.send({ type: 'readers.told' })
+  }
+
   async #reconcile(): Promise<void> {
     // The context is that of before this tick: what has come in time since is steady.
     const { steady_since } = this.actor.getSnapshot().context
@@ -113,13 +131,18 @@ export class Supervisor {
     try {
       report = await this.#options.reconciler.pass(steadyMs)
     } catch (error) {
-      if (!isConnectionError(error) && !isTransientError(error))
-        this.#options.log.error({ problem: String(error) }, 'a pass of the reconciler failed')
+      this.#noteFailure(error, 'a pass of the reconciler failed')
       return this.actor.send({ type: 'pass.failed' })
     }
     if (report === null) return this.actor.send({ type: 'pass.refused' })
     this.#held.reconciler = report.held
     this.actor.send({ type: 'pass.finished', held: report.held.length })
+  }
+
+  /** A database that is away is not an error: the next time tries again. */
+  #noteFailure(error: unknown, what: string): void {
+    if (isConnectionError(error) || isTransientError(error)) return
+    this.#options.log.error({ problem: String(error) }, what)
   }
 
   /** Once for each change: a state that lasts is not told again and again. */

@@ -163,6 +163,12 @@ create table runlane.queues (
   paused_reason text
 );
 
+create table runlane.readers (
+  key text not null,
+  epoch bigint not null,
+  read_at timestamp with time zone not null
+) with (fillfactor=50);
+
 create table runlane.reconciling (
   single boolean not null default true,
   epoch bigint,
@@ -267,6 +273,8 @@ alter table runlane.purged add constraint purged_single_check CHECK (single);
 alter table runlane.queues add constraint queues_concurrency_positive CHECK ((concurrency > 0));
 
 alter table runlane.queues add constraint queues_pkey PRIMARY KEY (name);
+
+alter table runlane.readers add constraint readers_pkey PRIMARY KEY (key, epoch);
 
 alter table runlane.reconciling add constraint reconciling_pkey PRIMARY KEY (single);
 

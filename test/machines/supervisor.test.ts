@@ -14,6 +14,7 @@ type State = SnapshotFrom<typeof supervisorMachine>
 const input: SupervisorInput = {
   tick_ms: 1_000,
   look_every_ms: 1_000,
+  ask_every_ms: 2_000,
   reconcile_every_ms: 3_000,
   retry_every_ms: 2_000,
   late_ms: 1_000,
@@ -31,6 +32,7 @@ const eventsAt = ({ context }: State): SupervisorEvent[] => [
   { type: 'look.finished', held: 0 },
   { type: 'look.finished', held: 1 },
   { type: 'look.failed' },
+  { type: 'readers.told' },
   { type: 'pass.finished', held: 0 },
   { type: 'pass.finished', held: 1 },
   { type: 'pass.refused' },
@@ -40,8 +42,8 @@ const eventsAt = ({ context }: State): SupervisorEvent[] => [
 /** Times differ without end; what counts is how long ago things were. */
 const keyOf = ({ value, context }: State): string => {
   const ago = (at: number | null) => (at === null ? null : Math.min(context.ticked_at - at, 4_000))
-  const { looked_at, passed_at, steady_since } = context
-  return JSON.stringify([value, [looked_at, passed_at, steady_since].map(ago)])
+  const { looked_at, asked_at, passed_at, steady_since } = context
+  return JSON.stringify([value, [looked_at, asked_at, passed_at, steady_since].map(ago)])
 }
 // The declarations of xstate/graph do not pass our compiler options.
 const options = {
@@ -107,6 +109,7 @@ describe('wherever it is', () => {
       if (isIn(state, 'supervising.watchdog.looking')) expect(effects).not.toContain('look')
       if (isIn(state, 'supervising.reconciler.reconciling'))
         expect(effects).not.toContain('reconcile')
+      if (isIn(state, 'supervising.audience.asking')) expect(effects).not.toContain('askReaders')
     }
   })
 
@@ -128,7 +131,7 @@ describe('wherever it is', () => {
   })
 })
 
-test('it looks with each tick, and reconciles at once and then every so often', () => {
+test('it looks with each tick, asks who reads, and reconciles at once and then every so often', () => {
   let [state] = initialTransition(supervisorMachine, input)
   state = after(state, { type: 'supervisor.started', at: 500 }).next
   const told: string[] = []
@@ -137,7 +140,16 @@ test('it looks with each tick, and reconciles at once and then every so often', 
     told.push(effects.join())
     state = after(next, { type: 'look.finished', held: 0 }).next
     state = after(state, { type: 'pass.finished', held: 0 }).next
+    state = after(state, { type: 'readers.told' }).next
   }
-  const [both, look] = ['look,reconcile', 'look']
-  expect(told).toEqual([both, look, look, both, look, look, both, look])
+  expect(told).toEqual([
+    'look,reconcile',
+    'look,askReaders',
+    'look',
+    'look,askReaders,reconcile',
+    'look',
+    'look,askReaders',
+    'look,reconcile',
+    'look,askReaders',
+  ])
 })

@@ -75,7 +75,7 @@ describe('a run for which its node has not vouched for too long', () => {
     const runId = await foreign.claims({ conversation_id, lane_key: conversation_id })
     const next = await scripted([{ return: 'next' }], { lane_key: conversation_id })
     const intended = await foreign.intends(runId, { type: 'run.completed', output: 1, size: 1 })
-    await foreign.silences(runId, 60_000)
+    await foreign.silences([runId])
 
     expect(await ended(runId)).toMatchObject({
       status: 'timed_out',
@@ -109,8 +109,7 @@ describe('a run for which its node has not vouched for too long', () => {
     const runs: string[] = []
     for (let nth = 0; nth < 40; nth += 1) runs.push(await foreign.claims())
     const silent = runs.slice(0, 30)
-    await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() - interval '1 hour'
-      where run_id = any (${silent})`
+    await foreign.silences(silent)
     const node = async () => (await client().get('/api/v1/admin/agent-runtime/snapshot')).body.nodes
     const systemic = async () => (await node()).map((one: { systemic: string }) => one.systemic)
     await eventually(async () => (await systemic()).includes('heartbeat: 30 of 40 runs'))
@@ -122,8 +121,7 @@ describe('a run for which its node has not vouched for too long', () => {
     expect(audit).toMatchObject([{ actor: 'watchdog', reason: 'heartbeat: 30 of 40 runs' }])
 
     // Nineteen are few enough to be judged one by one.
-    await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() + interval '1 hour'
-      where run_id = any (${[...silent.slice(19), ...runs.slice(30)]})`
+    await foreign.vouches(silent.slice(19))
     for (const runId of silent.slice(0, 19))
       expect(await ended(runId)).toMatchObject({ status: 'timed_out' })
     await eventually(async () => (await systemic()).every((one: unknown) => one === null))
@@ -138,7 +136,7 @@ describe('a run that was asked to cancel and does not end', () => {
     const next = await scripted([], { lane_key: 'stale' })
     await foreign.writes(runId, { type: 'cancel.requested', by: 'ana', reason: null })
     const intended = await foreign.intends(runId, { type: 'session.exited' })
-    await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() + interval '1 hour' where run_id = ${runId}`
+    await foreign.vouches([runId])
 
     expect(await ended(runId)).toMatchObject({ status: 'cancelled' })
     expect(await foreign.tries(intended)).toBe(false)
@@ -152,7 +150,6 @@ describe('a run that was asked to cancel and does not end', () => {
     const child = await foreign.claims({ parent_run_id: parent })
     for (const runId of [parent, child]) {
       await foreign.writes(runId, { type: 'cancel.requested', by: 'ana', reason: null })
-      await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() + interval '1 hour' where run_id = ${runId}`
     }
     await ended(child)
     await ended(parent)

@@ -14,8 +14,9 @@ export interface ForeignNode {
   writes(runId: string, ...messages: RunMessage[]): Promise<void>
   /** Whether the database takes it. */
   tries(record: RunRecord): Promise<boolean>
-  /** As if it had not vouched for this run for so long. */
-  silences(runId: string, ms: number): Promise<void>
+  /** Has vouched for these runs an hour hence, as it has at first, or (`silences`) an hour ago. */
+  vouches(runIds: string[]): Promise<void>
+  silences(runIds: string[]): Promise<void>
 }
 
 export async function foreignNode(store: StoreStage, sql: postgres.Sql): Promise<ForeignNode> {
@@ -23,6 +24,10 @@ export async function foreignNode(store: StoreStage, sql: postgres.Sql): Promise
   const tries: ForeignNode['tries'] = async (record) => {
     const { accepted } = await store.commit({ records: [record] })
     return accepted === null
+  }
+  const heard = async (runIds: string[], hours: number): Promise<void> => {
+    await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() + ${hours} * interval '1 hour'
+      where run_id = any (${runIds})`
   }
   return {
     epoch,
@@ -34,6 +39,7 @@ export async function foreignNode(store: StoreStage, sql: postgres.Sql): Promise
       await sql`update runlane.queues set paused = false where name = 'foreign'`
       const [row] = await store.claim(epoch, 1)
       await sql`update runlane.queues set paused = true where name = 'foreign'`
+      await heard([draft.run_id], 1)
       if (row?.run_id !== draft.run_id) throw new Error('the foreign node has not got its run')
       return draft.run_id
     },
@@ -42,9 +48,7 @@ export async function foreignNode(store: StoreStage, sql: postgres.Sql): Promise
       if (!(await tries(await store.record(runId, ...messages)))) throw new Error('it was refused')
     },
     tries,
-    silences: async (runId, ms) => {
-      await sql`update runlane.agent_runs set last_heartbeat_at = runlane.now() - ${ms} * interval '1 millisecond'
-        where run_id = ${runId}`
-    },
+    vouches: (runIds) => heard(runIds, 1),
+    silences: (runIds) => heard(runIds, -1),
   }
 }

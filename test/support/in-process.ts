@@ -35,6 +35,7 @@ export interface WorldOptions {
   queueTimeoutMs?: number
   heartbeatTimeoutMs?: number
   reconcileIntervalMs?: number
+  orphanGraceMs?: number
   concurrency?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
@@ -154,6 +155,7 @@ class LocalReplica implements Replica {
       queueTimeoutMs = 3_600_000,
       heartbeatTimeoutMs = 300_000,
       reconcileIntervalMs = 100,
+      orphanGraceMs = 30_000,
       concurrency = 100,
     } = options
     const { executor = (local: StartSession) => local } = options
@@ -190,6 +192,7 @@ class LocalReplica implements Replica {
       maxCrashes,
       cancelTimeoutMs,
       reconcileIntervalMs,
+      orphanGraceMs,
       heartbeatTimeoutMs,
       queueTimeoutMs,
       retentionMs: null,

@@ -187,6 +187,27 @@ export const watchdogScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'a run of a chat that nobody reads is an orphan, and none when somebody reads it again',
+    needs: ['active--readers.gone[0]', 'active--readers.back[0]'],
+    alone: { orphanGraceMs: 300 },
+    async play({ service, deadlineMs }) {
+      const { api, post, tells } = play(service, deadlineMs)
+      const run = await post([{ think: 60_000 }], { surface: 'chat' })
+      await tells(run, 'run_orphaned')
+      expect((await api.get('/runs?orphan=true')).body.runs).toMatchObject([
+        { run_id: run.run_id, orphan: true },
+      ])
+      const leaving = new AbortController()
+      const reading = fetch(`${service.url}/runs/${run.run_id}/agent-events`, {
+        headers: { authorization: `Bearer ${service.token}` },
+        signal: leaving.signal,
+      })
+      await tells(run, 'run_watched').finally(() => leaving.abort())
+      await reading.catch(() => {})
+      expect((await api.get('/runs?orphan=true')).body.runs).toEqual([])
+    },
+  },
+  {
     name: 'a turn that takes too long is held at its next boundary, though it moves, until it is extended',
     needs: ['active--turn.extended[0]'],
     alone: { watchdog: { turn: 400 } },

@@ -1,3 +1,5 @@
+import { Audience } from '../../src/runtime/audience.ts'
+import { Readers } from '../../src/runtime/readers.ts'
 import { Reconciler } from '../../src/runtime/reconciler.ts'
 import { Supervisor } from '../../src/runtime/supervisor.ts'
 import type { Watchdog } from '../../src/runtime/watchdog.ts'
@@ -18,6 +20,19 @@ export function ticking(
       giveTurnBack: async () => {},
       log: silent,
     }),
+    audience: new Audience({
+      runs: () => [],
+      readers: new Readers({
+        noteReadings: async () => {},
+        readLately: async () => [],
+        forgetReadings: async () => {},
+        keepMs: 0,
+        monotonicMs,
+      }),
+      graceMs: 30_000,
+      monotonicMs,
+    }),
+    askEveryMs: 5_000,
     lookEveryMs: 1_000,
     reconcileEveryMs: 300_000,
     monotonicMs,

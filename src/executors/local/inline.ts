@@ -32,6 +32,7 @@ export function startInline(
     probe: () => (isOver ? 'absent' : 'alive'),
     result: async () => ending,
     timeouts: {},
+    onOrphan: 'keep',
     cancel: () => control.cancel(),
     drain: () => control.drain(),
     kill: () => control.kill(),

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { Timeouts } from '../../agents/agent.ts'
+import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { SessionMessage, SessionPort } from '../../agents/port.ts'
 import { formatDuration } from '../../duration.ts'
 import type { Probe, Session } from './session.ts'
@@ -175,6 +176,10 @@ export class LateSession implements Session {
 
   get timeouts(): Timeouts {
     return this.#session?.timeouts ?? {}
+  }
+
+  get onOrphan(): OnOrphan {
+    return this.#session?.onOrphan ?? 'keep'
   }
 
   get killed(): boolean {

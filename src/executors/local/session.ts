@@ -1,4 +1,5 @@
 import type { Timeouts } from '../../agents/agent.ts'
+import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { SessionMessage } from '../../agents/port.ts'
 
 /** `unknown`: its executor shows no sign of life at present, which says nothing about the run. */
@@ -17,6 +18,8 @@ export interface Session {
   result(): Promise<SessionMessage | null>
   /** What the agent says of the watchdog's clocks. */
   readonly timeouts: Timeouts
+  /** What the agent says of runs that nobody reads. */
+  readonly onOrphan: OnOrphan
   /** Asks it to end at its next boundary: a cancel. Idempotent. */
   cancel(): void
   /** Asks it to stop at its next boundary, to go on elsewhere: the node is draining. */

@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { Job, SessionCall, SessionMessage } from '../../agents/port.ts'
+import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { Timeouts } from '../../agents/agent.ts'
 import type { AgentCard, AgentSource } from '../../agents/source.ts'
 
@@ -21,6 +22,7 @@ export interface Assignment {
   job: Job
   source: AgentSource
   timeouts: Timeouts
+  on_orphan: OnOrphan
 }
 
 export type ToThread =

@@ -121,6 +121,7 @@ export class ExecutorThread {
       probe: () => this.#probe(session),
       result: async () => held.ending,
       timeouts: assignment.timeouts,
+      onOrphan: assignment.on_orphan,
       cancel: () => this.#post({ type: 'cancel', session }),
       drain: () => this.#post({ type: 'drain', session }),
       kill: () => this.#kill(session, held),

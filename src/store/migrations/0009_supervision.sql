@@ -74,3 +74,12 @@ begin
   return json_build_object('leaked', leaked, 'dropped', dropped, 'idle', idle,
     'last_event_id', (select last_value from runlane.agent_events_id));
 end $$;
+
+-- What streams read, or did last: of a run (`run:<id>`) or of a conversation (`conversation:<id>`), on which node. Written
+-- every few seconds for all readers of a node at once; rows of readers that left are deleted soon.
+create table runlane.readers (
+  key text not null,
+  epoch bigint not null,
+  read_at timestamptz not null,
+  primary key (key, epoch)
+) with (fillfactor = 50);
