@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { moduleFolder } from '../agents/module-folder.ts'
 import { api, type Run } from '../support/api.ts'
-import { eventually } from '../support/eventually.ts'
 import { freshDatabase } from '../support/fresh-database.ts'
 import { type Service, startService } from '../support/service.ts'
-import { readSse } from '../support/sse.ts'
 
 const databaseUrl = await freshDatabase()
 const folder = moduleFolder({
@@ -39,7 +37,7 @@ const chat = (more = {}, steps: object[] = THINK) =>
   client().createRun({ agent: 'scripted', surface: 'chat', input: { steps }, ...more })
 const until = (run: Run, holds: (one: Run) => boolean) =>
   client().waitForRun(run.run_id, { until: holds })
-const orphaned = (run: Run) => until(run, (one) => one['orphan'] === true)
+const orphaned = (run: Run) => until(run, (one) => one.orphan)
 const told = async (run: Run): Promise<string[]> =>
   (await client().events(run.run_id)).flatMap(({ event_type }) =>
     event_type === 'run_orphaned' || event_type === 'run_watched' || event_type === 'run_stuck'
@@ -106,7 +104,7 @@ describe.each([
     leave()
     await orphaned(run)
     const leaveAgain = await reader(at(), `${pathOf(run)}/agent-events`)
-    await until(run, (one) => one['orphan'] === false)
+    await until(run, (one) => !one.orphan)
     expect(await told(run)).toEqual(['run_orphaned', 'run_watched'])
     leaveAgain()
     for (const one of [run, control, again]) await client().cancel(one.run_id)
