@@ -25,7 +25,7 @@ export interface RunContext {
   barren_attempts: number
   /** Tool calls in flight. */
   tools: number
-  /** Delegated child runs in flight. */
+  /** Delegated child runs whose report is not recorded yet; an attempt that ends leaves them to the next one. */
   children: number
   /** Open questions to a human; the run goes back in line with the last answer. */
   questions: number
@@ -60,7 +60,9 @@ export type RunEvent =
   | { type: 'tool.started' }
   | { type: 'tool.finished' }
   | { type: 'child.started' }
+  | { type: 'child.awaited' }
   | { type: 'child.reported' }
+  | { type: 'children.dismissed' }
   | { type: 'human.asked'; questions: number }
   | { type: 'human.answered' }
   | { type: 'run.completed' }
@@ -87,6 +89,7 @@ export const RUN_FACTS = [
   'noteCall',
   'noteProgress',
   'noteCancel',
+  'noteDismissal',
   'noteQuestions',
   'noteAnswer',
   'noteInput',
@@ -126,13 +129,11 @@ export const runSetup = setup({
       progressed: ({ context }) => context.handed_over && context.progressed,
       handed_over: false,
       tools: 0,
-      children: 0,
     }),
     openNextAttempt: assign({
       attempt: ({ context }) => context.attempt + 1,
       progressed: false,
       tools: 0,
-      children: 0,
       stuck_reason: null,
       stuck_clock: null,
       orphan: false,
@@ -141,7 +142,7 @@ export const runSetup = setup({
       barren_attempts: ({ context }) => (context.progressed ? 0 : context.barren_attempts + 1),
     }),
     forgetLosses: assign({ barren_attempts: 0 }),
-    handOver: assign({ handed_over: true, tools: 0, children: 0 }),
+    handOver: assign({ handed_over: true, tools: 0 }),
     progress: assign({ progressed: true, barren_attempts: 0 }),
     // Stuck wins over orphan: one mark says enough.
     flag: assign((_, params: { stuck_reason: string; clock: WatchdogClock }) => ({
@@ -165,7 +166,7 @@ export const runSetup = setup({
     leaveChild: assign({ children: ({ context }) => context.children - 1 }),
     ask: assign({ questions: (_, params: { questions: number }) => params.questions }),
     answer: assign({ questions: ({ context }) => context.questions - 1 }),
-    endCalls: assign({ tools: 0, children: 0, questions: 0 }),
+    endCalls: assign({ tools: 0, questions: 0 }),
   },
   guards: {
     isDue: ({ context }) => !context.delayed,
@@ -174,6 +175,8 @@ export const runSetup = setup({
     holdsLane: ({ context }) => context.holds_lane,
     hasTool: ({ context }) => context.tools > 0,
     hasChild: ({ context }) => context.children > 0,
+    hasNoChild: ({ context }) => context.children === 0,
+    isLastCall: ({ context }) => context.tools <= 1 && context.children === 0,
     isLastTool: ({ context }) => context.tools <= 1,
     isLastChild: ({ context }) => context.children <= 1,
     isRecyclable: ({ context }, params: { forced: boolean }) =>

@@ -14,6 +14,24 @@ import { runSetup } from './run-setup.ts'
 /** Bumped with every change of this chart that a stored snapshot could notice; `upgrade` then learns the step. */
 export const RUN_MACHINE_VERSION = 2
 
+/** A call has ended: whatever was found of the others, this run moves. */
+const moved = ['progress', 'recover', 'noteCall', 'noteStuck'] as const
+const ended = ['noteOutcome', 'endSession'] as const
+const cancelledAtOnce = {
+  target: '#run.terminal.cancelled',
+  actions: ['noteCancel', 'noteOutcome'],
+} as const
+const resumed = { target: '#run.queued', actions: ['forgetLosses', 'noteResumeRequest'] } as const
+const asked = {
+  target: '#run.waiting_on_human',
+  actions: [
+    { type: 'ask', params: ({ event }: { event: { questions: number } }) => event },
+    'noteQuestions',
+    'leaveLaneUnlessHeld',
+    'endSession',
+  ],
+} as const
+
 export const runMachine = runSetup.createMachine({
   id: 'run',
   context: ({ input }) => ({
@@ -59,10 +77,7 @@ export const runMachine = runSetup.createMachine({
             actions: ['openAttempt', 'startSession'],
           },
         ],
-        'cancel.requested': {
-          target: 'terminal.cancelled',
-          actions: ['noteCancel', 'noteOutcome'],
-        },
+        'cancel.requested': cancelledAtOnce,
       },
     },
     waiting_on_lane: {
@@ -72,10 +87,7 @@ export const runMachine = runSetup.createMachine({
         'lane.granted': { target: 'queued', actions: 'takeLane' },
         'queue.expired': { target: 'terminal.failed', actions: ['noteVerdict', 'noteOutcome'] },
         'input.replaced': { actions: 'noteInput' },
-        'cancel.requested': {
-          target: 'terminal.cancelled',
-          actions: ['noteCancel', 'noteOutcome'],
-        },
+        'cancel.requested': cancelledAtOnce,
       },
     },
     active: {
@@ -101,12 +113,14 @@ export const runMachine = runSetup.createMachine({
         'readers.gone': { guard: 'isWell', actions: ['loseReaders', 'noteReaders'] },
         'readers.back': { guard: 'isOrphan', actions: ['findReaders', 'noteReaders'] },
         'turn.extended': { actions: ['unflagTurn', 'noteExtended', 'noteStuck'] },
-        'run.completed': { target: 'terminal.completed', actions: ['noteOutcome', 'endSession'] },
-        'run.failed': { target: 'terminal.failed', actions: ['noteOutcome', 'endSession'] },
+        'run.completed': { target: 'terminal.completed', actions: ended },
+        'run.failed': { target: 'terminal.failed', actions: ended },
         'cancel.requested': {
           target: '.cancel_requested',
           actions: ['noteCancel', 'cancelSession'],
         },
+        // Its code has ended without waiting for them.
+        'children.dismissed': { guard: 'hasChild', actions: 'noteDismissal' },
         'attempt.handed_over': { target: 'queued', actions: ['handOver', 'endSession'] },
         'attempt.lost': [
           {
@@ -139,34 +153,20 @@ export const runMachine = runSetup.createMachine({
           meta: { wakers: ['session.ready', 'attempt.lost'] },
           on: {
             'session.ready': { target: 'running', actions: 'noteResumed' },
-            'human.asked': {
-              target: '#run.waiting_on_human',
-              actions: [
-                { type: 'ask', params: ({ event }) => event },
-                'noteQuestions',
-                'leaveLaneUnlessHeld',
-                'endSession',
-              ],
-            },
+            'human.asked': asked,
           },
         },
         running: {
           description: 'Thinking, streaming, between steps.',
           meta: { wakers: ['run.completed', 'attempt.lost'] },
           on: {
-            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
+            'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
             'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
             'child.started': { target: 'waiting_on_child', actions: ['enterChild', 'noteCall'] },
-            'human.asked': {
-              target: '#run.waiting_on_human',
-              actions: [
-                { type: 'ask', params: ({ event }) => event },
-                'noteQuestions',
-                'leaveLaneUnlessHeld',
-                'endSession',
-              ],
-            },
+            // After a resume: it was delegated by an earlier attempt.
+            'child.awaited': { target: 'waiting_on_child', guard: 'hasChild' },
+            'human.asked': asked,
           },
         },
         waiting_on_tool: {
@@ -176,13 +176,24 @@ export const runMachine = runSetup.createMachine({
             'tool.started': { actions: ['enterTool', 'noteCall'] },
             'tool.finished': [
               {
-                guard: 'isLastTool',
+                guard: 'isLastCall',
                 target: 'running',
-                actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'],
+                actions: ['leaveTool', ...moved],
               },
-              { actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'] },
+              {
+                guard: 'isLastTool',
+                target: 'waiting_on_child',
+                actions: ['leaveTool', ...moved],
+              },
+              { actions: ['leaveTool', ...moved] },
             ],
-            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
+            // Asked for together with tools: their clock is the one that counts.
+            'child.started': { actions: ['enterChild', 'noteCall'] },
+            'child.reported': {
+              guard: 'hasChild',
+              actions: ['leaveChild', ...moved],
+            },
+            'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
           },
         },
@@ -191,57 +202,51 @@ export const runMachine = runSetup.createMachine({
           meta: { wakers: ['child.reported', 'attempt.lost'] },
           on: {
             'child.started': { actions: ['enterChild', 'noteCall'] },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
+            'call.recorded': { actions: moved },
+            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
             'child.reported': [
               {
                 guard: 'isLastChild',
                 target: 'running',
-                actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'],
+                actions: ['leaveChild', ...moved],
               },
-              { actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'] },
+              { actions: ['leaveChild', ...moved] },
             ],
           },
         },
         cancel_requested: {
           description:
             'The loop exits at its next safe boundary; what is in flight may end and is recorded.',
-          meta: { wakers: ['session.exited', 'cancel.expired', 'attempt.lost'] },
+          meta: { wakers: ['session.exited', 'child.reported', 'cancel.expired', 'attempt.lost'] },
           on: {
             // A second cancel is noted and changes nothing.
             'cancel.requested': { actions: 'noteCancel' },
-            'tool.finished': {
-              guard: 'hasTool',
-              actions: ['leaveTool', 'progress', 'recover', 'noteCall', 'noteStuck'],
-            },
-            'child.reported': {
-              guard: 'hasChild',
-              actions: ['leaveChild', 'progress', 'recover', 'noteCall', 'noteStuck'],
-            },
-            'call.recorded': { actions: ['progress', 'recover', 'noteCall', 'noteStuck'] },
+            'tool.finished': { guard: 'hasTool', actions: ['leaveTool', ...moved] },
+            'child.reported': { guard: 'hasChild', actions: ['leaveChild', ...moved] },
+            'call.recorded': { actions: moved },
+            // The tree ends before its root: with children to wait for, the session's end is not the run's.
             'session.exited': {
+              guard: 'hasNoChild',
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'endSession'],
+              actions: ended,
             },
             // Returning or throwing is a boundary as well: the cancel was first.
-            'run.completed': {
-              target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'endSession'],
-            },
-            'run.failed': {
-              target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'endSession'],
-            },
+            'run.completed': { target: '#run.terminal.cancelled', actions: ended },
+            'run.failed': { target: '#run.terminal.cancelled', actions: ended },
             'cancel.expired': {
+              guard: 'hasNoChild',
               target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'endSession'],
+              actions: ended,
             },
-            'attempt.handed_over': {
-              target: '#run.terminal.cancelled',
-              actions: ['noteOutcome', 'endSession'],
-            },
-            'attempt.lost': {
-              target: '#run.terminal.cancelled',
-              actions: ['noteLost', 'noteOutcome', 'endSession'],
-            },
+            'attempt.handed_over': { target: '#run.terminal.cancelled', actions: ended },
+            'attempt.lost': [
+              { guard: 'hasChild', actions: ['noteLost', 'endSession'] },
+              {
+                target: '#run.terminal.cancelled',
+                actions: ['noteLost', 'noteOutcome', 'endSession'],
+              },
+            ],
           },
         },
       },
@@ -259,10 +264,7 @@ export const runMachine = runSetup.createMachine({
           },
           { actions: ['answer', 'noteAnswer'] },
         ],
-        'cancel.requested': {
-          target: 'terminal.cancelled',
-          actions: ['noteCancel', 'noteOutcome'],
-        },
+        'cancel.requested': cancelledAtOnce,
       },
     },
     terminal: {
@@ -275,20 +277,14 @@ export const runMachine = runSetup.createMachine({
         failed: {
           description: 'The agent, or the runtime on its behalf, gave up; the error says why.',
           on: {
-            'resume.requested': {
-              target: '#run.queued',
-              actions: ['forgetLosses', 'noteResumeRequest'],
-            },
+            'resume.requested': resumed,
           },
         },
         cancelled: { description: 'Ended on request; never resumed.' },
         timed_out: {
           description: 'Its attempt was lost and not taken up again by itself.',
           on: {
-            'resume.requested': {
-              target: '#run.queued',
-              actions: ['forgetLosses', 'noteResumeRequest'],
-            },
+            'resume.requested': resumed,
           },
         },
       },

@@ -3,6 +3,7 @@ export { z } from 'zod'
 export type {
   Agent,
   AgentContext,
+  DelegateOptions,
   JsonSchema,
   McpServer,
   ModelChoice,
@@ -16,8 +17,9 @@ export type {
   ToolOffer,
   ToolScope,
 } from './agents/agent.ts'
-export { RunError, ToolError } from './agents/agent.ts'
+export { DelegationCancelled, RunError, ToolError } from './agents/agent.ts'
 export { defineAgent, DefinitionError, tool } from './agents/define.ts'
 export type { AgentDefinition, AgentSpec, ToolSpec } from './agents/define.ts'
+export type { ChildReport } from './agents/port.ts'
 export type { Json } from './json.ts'
 export type { Effects } from './store/rows.ts'

@@ -1,6 +1,7 @@
 import type { LanguageModel, ModelMessage } from 'ai'
 import type { Json } from '../json.ts'
 import type { Effects } from '../store/rows.ts'
+import type { ChildReport } from './port.ts'
 
 /** A JSON Schema, as models see it. */
 export type JsonSchema = { [key: string]: Json }
@@ -127,6 +128,16 @@ export interface ToolCallOptions {
   providerCallId?: string
 }
 
+export interface DelegateOptions {
+  /**
+   * Delegations of one agent under one name stand in line, one at a time per conversation. Default: each has a lane of
+   * its own.
+   */
+  namespace?: string
+  /** Do not wait for it: it reports to nobody, and a cancel of this run does not reach it. Default false. */
+  detach?: boolean
+}
+
 /**
  * What an agent's code can ask of its run. Each call is recorded in the idempotency envelope under its position: when
  * the run is resumed, `run` starts again and recorded calls answer from the envelope without being made. So between
@@ -158,6 +169,14 @@ export interface AgentContext {
   model(request: ModelRequest): Promise<ModelReply>
   /** Streams text to the readers of the run, whole or in `chunks` over `ms` milliseconds. */
   say(text: string, options?: { chunks?: number; ms?: number }): Promise<void>
+  /**
+   * Delegates work to another agent: a child run, which goes on whatever becomes of this attempt. Resolves with its report
+   * when it has `completed` or `failed` (at once and `detached` with `detach`). The child is cancelled when this run is, or
+   * when `run` ends without waiting for it.
+   * @throws DelegationCancelled when somebody has cancelled the child alone
+   * @throws RunError `lane_cycle`, `delegation_too_deep` (12), `too_many_children` (1,000)
+   */
+  delegate(agent: string, input?: Json, options?: DelegateOptions): Promise<ChildReport>
   /** Merges these fields into the journal of the conversation. */
   journal(fields: Record<string, Json>): Promise<void>
   /** Tells that the code is alive; not recorded. */
@@ -177,6 +196,18 @@ export class ToolError extends Error {
     super(message)
     this.name = 'ToolError'
     this.tool = tool
+  }
+}
+
+/** A delegated run was cancelled, and not because of this one: catch it to go on without. */
+export class DelegationCancelled extends Error {
+  readonly code = 'delegation_cancelled'
+  readonly report: ChildReport
+
+  constructor(report: ChildReport) {
+    super(report.error_message ?? `the delegated run ${report.child_run_id} was cancelled`)
+    this.name = 'DelegationCancelled'
+    this.report = report
   }
 }
 

@@ -32,6 +32,8 @@ export class CallDesk {
   readonly runId: string
   readonly control: SessionControl
   readonly port: SessionPort
+  /** Delegated runs whose report is waited for. */
+  children = 0
   #replay: Replay
   #position = 0
   #callIds = new Set<string>()
@@ -157,9 +159,19 @@ export class CallDesk {
 
   /** Resolves when no call is in flight: an attempt ends only then, so that each call's outcome is recorded. */
   async quiet(): Promise<void> {
+    if (this.children > 0 && !this.control.ending) this.port.send({ type: 'children.dismissed' })
     const hard = this.control.hard.signal
     while (this.#inFlight.size > 0 && !hard.aborted)
       await Promise.race([Promise.allSettled(this.#inFlight), aborted(hard)])
+  }
+
+  /** Gives up waiting when the run is to go on elsewhere, or its session was ended. @throws SessionClosed */
+  unlessDrained<T>(waited: Promise<T>): Promise<T> {
+    const signal = AbortSignal.any([this.control.drained.signal, this.control.hard.signal])
+    return Promise.race([
+      waited,
+      aborted(signal).then(() => Promise.reject(new SessionClosed('the session is ending'))),
+    ])
   }
 
   /** A failure that becomes part of the record with the next call, if there is one. */

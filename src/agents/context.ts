@@ -6,6 +6,7 @@ import { hashJson, type Json } from '../json.ts'
 import {
   type Agent,
   type AgentContext,
+  type DelegateOptions,
   type ModelReply,
   type ModelRequest,
   RunError,
@@ -14,8 +15,9 @@ import {
 } from './agent.ts'
 import { CallDesk } from './call-desk.ts'
 import type { SessionControl } from './control.ts'
+import { Delegations } from './delegate.ts'
 import { callModel, type ModelFinder } from './model-call.ts'
-import { type Job, SAYING_LENGTH_MAX, type SessionPort } from './port.ts'
+import { type ChildReport, type Job, SAYING_LENGTH_MAX, type SessionPort } from './port.ts'
 import { saidBefore, splitText } from './speech.ts'
 import { DeltaPace } from './stream.ts'
 import { invokeTool } from './tool-call.ts'
@@ -39,6 +41,7 @@ export class RunContext implements AgentContext {
   #agent: Agent
   #tools: SessionTools
   #pace = new DeltaPace()
+  #delegations: Delegations
 
   constructor(
     agent: Agent,
@@ -59,6 +62,7 @@ export class RunContext implements AgentContext {
     this.desk = new CallDesk(job.run_id, job.calls, port, control)
     this.#agent = agent
     this.#tools = tools
+    this.#delegations = new Delegations(this.desk, job)
   }
 
   async step<T>(name: string, work: (scope: StepScope) => Promise<T> | T): Promise<T> {
@@ -159,6 +163,13 @@ export class RunContext implements AgentContext {
       type: 'call.recorded',
       call: desk.succeeded(call, text, text.length, startedAt),
     })
+  }
+
+  delegate(agent: string, input: Json = null, options: DelegateOptions = {}): Promise<ChildReport> {
+    const made = this.#delegations.make(agent, input, options)
+    // Code that has ended without waiting for it does not hear of its cancel.
+    made.catch(() => {})
+    return made
   }
 
   async journal(fields: Record<string, Json>): Promise<void> {

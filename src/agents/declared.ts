@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { z } from 'zod'
 import { parseDuration } from '../duration.ts'
 import { type FieldError, messageOf } from '../errors.ts'
+import { fitted } from '../field-errors.ts'
 import type { Json } from '../json.ts'
 import type { JsonSchema, Tool } from './agent.ts'
 import {
@@ -60,11 +61,11 @@ const tool = z.strictObject({
   effects: z.enum(['none', 'idempotent', 'unsafe']).default('unsafe'),
   timeout: duration.default('60s'),
   needs_approval: z
-    .literal(false, 'true is not supported by this version: nobody would be asked')
+    .literal(false, 'must be false: in this version nobody would be asked')
     .optional(),
 })
 const noBudget = z
-  .strictObject({}, 'is not supported by this version: leave it out or empty')
+  .strictObject({}, 'is not supported by this version: leave the budget out or empty')
   .optional()
 
 /** The body of POST /agents. */
@@ -129,14 +130,16 @@ export function declaredOf(
   try {
     return { card: declaredCard(definition, outbound) }
   } catch (error) {
-    const message = error instanceof z.ZodError ? z.prettifyError(error) : messageOf(error)
-    return { name, problem: `this version cannot read its declaration: ${message}` }
+    return { name, problem: `this version cannot read its declaration: ${messageOf(error)}` }
   }
 }
 
-/** The agent of a stored declaration. */
+/** The agent of a stored declaration. @throws as `declaredCard` */
 export function openDeclared(definition: Json, outbound: Outbound): AgentDefinition {
-  const { tools, budget: _budget, ...agent } = declaredAgent.parse(definition)
+  const read = fitted(declaredAgent, definition)
+  if (read.errors)
+    throw new TypeError(read.errors.map(({ path, message }) => `${path} ${message}`).join('; '))
+  const { tools, budget: _budget, ...agent } = read.data
   return builtInAgent({
     ...agent,
     tools: Object.fromEntries(tools.map((one) => [one.name, httpTool(one, outbound)])),

@@ -1,4 +1,5 @@
 import { assistantCard } from './assistant.ts'
+import { isScripted } from './script.ts'
 import type { AgentCard } from './source.ts'
 
 /** An agent module that cannot be used, and why. */
@@ -52,7 +53,7 @@ export class AgentDirectory {
   /** Answers at once for what needs no database; `scripted:<anything>` is the scripted agent under another name. */
   findLocal(name: string): AgentCard | undefined {
     const known = this.#builtIn.get(name) ?? this.#code.get(name)
-    if (known || !/^scripted:.+/.test(name)) return known
+    if (known || !isScripted(name)) return known
     return { ...this.#options.scripted, name }
   }
 

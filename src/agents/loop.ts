@@ -103,7 +103,10 @@ export function messageProblems(input: unknown): FieldError[] {
   if (typeof input !== 'object' || input === null || Array.isArray(input))
     return [{ path: 'input', message: wanted }]
   const { message, messages, ...rest } = input as Record<string, unknown>
-  const unknown = Object.keys(rest).map((key) => ({ path: `input.${key}`, message: 'is unknown' }))
+  const unknown = Object.keys(rest).map((key) => ({
+    path: `input.${key}`,
+    message: 'is an unknown field',
+  }))
   if (unknown.length > 0) return unknown
   if ((message === undefined) === (messages === undefined))
     return [{ path: 'input', message: wanted }]
@@ -121,7 +124,7 @@ function oneProblems(one: unknown, path: string): FieldError[] {
   const { role, content, ...rest } = one as Record<string, unknown>
   const problems = Object.keys(rest).map((key) => ({
     path: `${path}.${key}`,
-    message: 'is unknown',
+    message: 'is an unknown field',
   }))
   if (!ROLES.includes(role as string))
     problems.push({ path: `${path}.role`, message: `must be one of ${ROLES.join(', ')}` })

@@ -9,6 +9,8 @@ export interface Job {
   agent: string
   attempt: number
   input: Json
+  /** The lanes that it and the runs above it hold, its own first. */
+  lanes: string[]
   /** The envelope so far, in the order of the agent's calls. */
   calls: CallRow[]
 }
@@ -39,9 +41,41 @@ export interface ProgressReport {
   failure?: { kind: string; message: string }
 }
 
+/** A run that another one asks for. */
+export interface Delegation {
+  child_run_id: string
+  agent: string
+  input: Json
+  /** Null: a lane of its own. */
+  namespace: string | null
+  lane_key: string
+  /** Goes on by itself: nobody waits for it, and no cancel of its parent reaches it. */
+  detach: boolean
+}
+
+/** What became of a delegated run. */
+export interface ChildReport {
+  child_run_id: string
+  /** A run that has timed out has failed. */
+  status: 'completed' | 'failed' | 'delegation_cancelled' | 'detached'
+  output: Json
+  error_message: string | null
+  /** Of a failed one; `timed_out` when that is what it did. */
+  error_code?: string
+  /** Who cancelled it, and why. */
+  by?: string
+  reason?: string | null
+}
+
 /** What a session can tell its run. */
 export type SessionMessage =
-  | { type: 'call.recorded'; call: SessionCall }
+  | { type: 'call.recorded'; call: SessionCall; child?: Delegation }
+  /** A child of an earlier attempt is waited for anew. */
+  | { type: 'child.awaited' }
+  /** The report is in the call; here it is without its output. */
+  | { type: 'child.reported'; call: SessionCall; report: ChildReport }
+  /** The code has ended and does not wait for the runs that it delegated. */
+  | { type: 'children.dismissed' }
   | { type: 'tool.finished'; call: SessionCall }
   | ProgressReport
   | { type: 'run.completed'; output: Json; size: number }
@@ -76,6 +110,10 @@ export interface SessionPort {
    * call (a cancel was first). @throws SessionClosed
    */
   begin(call: SessionCall): Promise<boolean>
+  /** The same for a delegation: the child run exists from then on. @throws SessionClosed */
+  delegate(call: SessionCall, child: Delegation): Promise<boolean>
+  /** Resolves when the delegated run has ended, in this attempt or before it. @throws SessionClosed */
+  reportOf(childRunId: string): Promise<ChildReport>
   /** Progress without a record. */
   beat(): void
 }

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import type { FieldError } from '../errors.ts'
+import { fitted } from '../field-errors.ts'
 import type { Json } from '../json.ts'
 import { nearest } from '../nearest.ts'
 import type { Outbound } from './outbound.ts'
@@ -24,6 +26,13 @@ const tool = z.strictObject({
 })
 const http = z.strictObject({ http: z.string().max(2048), body: json.optional(), ...call })
 const toolStep = z.union([tool, http])
+const delegate = z.strictObject({
+  agent: name,
+  input: json.optional(),
+  namespace: z.string().min(1).max(100).optional(),
+  detach: z.boolean().optional(),
+  on_cancelled: z.enum(['continue', 'fail', 'retry']).optional(),
+})
 
 /** The steps by the field that names their kind. */
 const KINDS = {
@@ -36,6 +45,8 @@ const KINDS = {
   tool,
   http,
   parallel: z.strictObject({ parallel: z.array(toolStep).min(1).max(1000) }),
+  delegate: z.strictObject({ delegate }),
+  delegate_all: z.strictObject({ delegate_all: z.array(delegate).min(1).max(100) }),
   journal: z.strictObject({ journal: z.record(z.string(), json) }),
   step: z.strictObject({ step: name, ms: ms.optional(), result: json.optional() }),
   spin: z.strictObject({ spin: ms }),
@@ -44,12 +55,13 @@ const KINDS = {
 } as const
 
 /** What the ids look like that calls get by themselves. */
-const OWN_CALL_ID = /^(tool|step|value|say|journal)_\d+$/
+const OWN_CALL_ID = /^(tool|step|value|say|journal|delegate)_\d+$/
 
 /** Part of the contract, but not of this version. */
-const COMING = ['model', 'delegate', 'delegate_all', 'ask', 'waitpoint', 'wait']
+const COMING = ['model', 'ask', 'waitpoint', 'wait']
 
 export type ToolStep = z.infer<typeof tool> | z.infer<typeof http>
+export type DelegateStep = z.infer<typeof delegate>
 export type ScriptStep = {
   [K in keyof typeof KINDS]: z.infer<(typeof KINDS)[K]>
 }[keyof typeof KINDS]
@@ -57,35 +69,33 @@ export interface Script {
   steps: ScriptStep[]
 }
 
-interface Problem {
-  path: string
-  message: string
-}
+/** `scripted:<anything>` is the scripted agent under another name. */
+export const isScripted = (agent: string): boolean => /^scripted(:.+)?$/.test(agent)
 
 /** What does not fit in a scripted input, with the path of each finding; stops at the first 20. */
-export function scriptProblems(input: unknown, outbound: Outbound): Problem[] {
+export function scriptProblems(input: unknown, outbound: Outbound, at = 'input'): FieldError[] {
   const script = input as { steps?: unknown; vars?: unknown }
   if (!isObject(script)) {
-    return [{ path: 'input', message: 'must be an object with "steps"' }]
+    return [{ path: at, message: 'must be an object with "steps"' }]
   }
-  const problems: Problem[] = []
+  const problems: FieldError[] = []
   for (const field of Object.keys(script)) {
     if (field === 'steps' || field === 'vars') continue
     problems.push({
-      path: `input.${field}`,
-      message: `is unknown${hint(field, ['steps', 'vars'])}`,
+      path: `${at}.${field}`,
+      message: `is an unknown field${hint(field, ['steps', 'vars'])}`,
     })
   }
   if (script.vars !== undefined && !isObject(script.vars))
-    problems.push({ path: 'input.vars', message: 'must be an object' })
+    problems.push({ path: `${at}.vars`, message: 'must be an object' })
   if (!Array.isArray(script.steps))
-    return [...problems, { path: 'input.steps', message: 'must be an array of steps' }]
+    return [...problems, { path: `${at}.steps`, message: 'must be an array of steps' }]
   if (script.steps.length > STEPS_MAX) {
-    return [...problems, { path: 'input.steps', message: `has more than ${STEPS_MAX} steps` }]
+    return [...problems, { path: `${at}.steps`, message: `has more than ${STEPS_MAX} steps` }]
   }
   const callIds = new Set<string>()
   for (const [index, step] of script.steps.entries()) {
-    problems.push(...stepProblems(step, `input.steps[${index}]`, outbound, callIds))
+    problems.push(...stepProblems(step, `${at}.steps[${index}]`, outbound, callIds))
     if (problems.length >= 20) break
   }
   return problems
@@ -99,15 +109,13 @@ function stepProblems(
   path: string,
   outbound: Outbound,
   callIds: Set<string>,
-): Problem[] {
+): FieldError[] {
   if (typeof step !== 'object' || step === null || Array.isArray(step))
     return [{ path, message: 'must be an object' }]
   const fields = Object.keys(step)
   const coming = fields.find((field) => COMING.includes(field))
   if (coming)
-    return [
-      { path: `${path}.${coming}`, message: `${coming} steps are not supported by this version` },
-    ]
+    return [{ path: `${path}.${coming}`, message: 'is a step that this version does not support' }]
   // "fail" is also a field of a tool step, so the kinds are looked for in their order.
   const kind = (Object.keys(KINDS) as (keyof typeof KINDS)[]).find((known) =>
     fields.includes(known),
@@ -116,22 +124,34 @@ function stepProblems(
     const [first = ''] = fields
     return [{ path, message: `is no known step${hint(first, [...Object.keys(KINDS), ...COMING])}` }]
   }
-  const parsed = KINDS[kind].safeParse(step)
-  if (!parsed.success) return parsed.error.issues.flatMap((issue) => issueProblems(issue, path))
-  const calls =
-    kind === 'parallel' ? (parsed.data as z.infer<typeof KINDS.parallel>).parallel : [parsed.data]
-  return calls.flatMap((item, nth) =>
-    callProblems(item, kind === 'parallel' ? `${path}.parallel[${nth}]` : path, outbound, callIds),
+  const parsed = fitted<z.ZodType>(KINDS[kind], step)
+  if (parsed.errors) return parsed.errors.map((one) => ({ ...one, path: joined(path, one.path) }))
+  const data = parsed.data as object
+  if ('delegate' in data)
+    return childProblems(data.delegate as DelegateStep, `${path}.delegate`, outbound)
+  if ('delegate_all' in data)
+    return (data.delegate_all as DelegateStep[]).flatMap((child, nth) =>
+      childProblems(child, `${path}.delegate_all[${nth}]`, outbound),
+    )
+  if (!('parallel' in data)) return callProblems(data, path, outbound, callIds)
+  return (data.parallel as ToolStep[]).flatMap((item, nth) =>
+    callProblems(item, `${path}.parallel[${nth}]`, outbound, callIds),
   )
 }
+
+const childProblems = (
+  { agent, input }: DelegateStep,
+  path: string,
+  outbound: Outbound,
+): FieldError[] => (isScripted(agent) ? scriptProblems(input, outbound, `${path}.input`) : [])
 
 function callProblems(
   item: object,
   path: string,
   outbound: Outbound,
   callIds: Set<string>,
-): Problem[] {
-  const problems: Problem[] = []
+): FieldError[] {
+  const problems: FieldError[] = []
   if ('http' in item) {
     const refused = outbound.refusal(String(item.http))
     if (refused) problems.push({ path: `${path}.http`, message: refused })
@@ -150,18 +170,8 @@ function callProblems(
   return problems
 }
 
-function issueProblems(issue: z.core.$ZodIssue, path: string): Problem[] {
-  const at =
-    path +
-    issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('')
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => ({ path: `${at}.${key}`, message: 'is unknown' }))
-  if (issue.code === 'invalid_union') {
-    const [best] = issue.errors.toSorted((a, b) => a.length - b.length)
-    return (best ?? []).flatMap((inner) => issueProblems(inner, at))
-  }
-  return [{ path: at, message: issue.message }]
-}
+const joined = (path: string, inner: string): string =>
+  inner === '' || inner.startsWith('[') ? path + inner : `${path}.${inner}`
 
 function hint(word: string, known: string[]): string {
   const near = nearest(word, known)

@@ -1,10 +1,17 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Json } from '../json.ts'
-import { type Agent, type AgentContext, RunError, type Tool } from './agent.ts'
+import { type Agent, type AgentContext, DelegationCancelled, RunError, type Tool } from './agent.ts'
 import type { Outbound } from './outbound.ts'
 import type { AgentCard } from './source.ts'
-import { parseScript, type Script, type ScriptStep, type ToolStep } from './script.ts'
+import type { ChildReport } from './port.ts'
+import {
+  type DelegateStep,
+  parseScript,
+  type Script,
+  type ScriptStep,
+  type ToolStep,
+} from './script.ts'
 
 /**
  * The agent whose input is its script. It needs no model key, so demos, load tests, deployment checks and black-box
@@ -22,6 +29,9 @@ export function scriptedAgent(outbound: Outbound): Agent {
     },
   }
 }
+
+/** How often a step delegates anew after a cancel. */
+const RETRIES_MAX = 10
 
 /** True when a step of this script may block its thread, so that it needs one of its own. */
 export const scriptBlocks = (input: Json): boolean =>
@@ -75,6 +85,8 @@ async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown
   }
   if ('spin' in step) return spin(step.spin)
   if ('parallel' in step) return parallel(ctx, step.parallel)
+  if ('delegate' in step) return delegate(ctx, step.delegate)
+  if ('delegate_all' in step) return together(step.delegate_all.map((one) => delegate(ctx, one)))
   if ('tool' in step || 'http' in step) return callTool(ctx, step)
   throw new RunError('agent_error', 'a step of an unknown kind')
 }
@@ -93,11 +105,29 @@ function spin(ms: number): null {
 }
 
 /** All calls end before the first failure counts, so that each outcome is recorded. */
-async function parallel(ctx: AgentContext, steps: ToolStep[]): Promise<Json[]> {
-  const outcomes = await Promise.allSettled(steps.map((step) => callTool(ctx, step)))
-  const failure = outcomes.find((outcome) => outcome.status === 'rejected')
-  if (failure) throw failure.reason
-  return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : null))
+async function together<T>(calls: Promise<T>[]): Promise<T[]> {
+  const outcomes = await Promise.allSettled(calls)
+  return outcomes.map((outcome) => {
+    if (outcome.status === 'rejected') throw outcome.reason
+    return outcome.value
+  })
+}
+
+const parallel = (ctx: AgentContext, steps: ToolStep[]): Promise<Json[]> =>
+  together(steps.map((step) => callTool(ctx, step)))
+
+/** A child that somebody has cancelled: the step says whether that is a result, a failure, or to be tried anew. */
+async function delegate(ctx: AgentContext, step: DelegateStep): Promise<ChildReport> {
+  const { agent, input = null, namespace, detach = false, on_cancelled = 'continue' } = step
+  const options = namespace === undefined ? { detach } : { namespace, detach }
+  for (let retries = 0; ; retries += 1) {
+    try {
+      return await ctx.delegate(agent, input, options)
+    } catch (error) {
+      if (!(error instanceof DelegationCancelled) || on_cancelled === 'fail') throw error
+      if (on_cancelled === 'continue' || retries === RETRIES_MAX) return error.report
+    }
+  }
 }
 
 function callTool(ctx: AgentContext, step: ToolStep): Promise<Json> {

@@ -21,7 +21,7 @@ export async function jsonOf(option: string, text: string, io: Io): Promise<Json
   }
 }
 
-function duration(text: string): number {
+export function duration(text: string): number {
   try {
     return parseDuration(text)
   } catch (error) {

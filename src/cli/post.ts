@@ -4,7 +4,7 @@ import { EXIT, type Io, UsageError } from './io.ts'
 import { integer, jsonOf, waitOption } from './options.ts'
 import type { Context } from './program.ts'
 import { runText } from './show.ts'
-import { waitAndShow } from './steer.ts'
+import { waitAndShow } from './wait.ts'
 
 export const postCommand = (command: Command): Command =>
   command

@@ -3,6 +3,7 @@ import { RunlaneError } from '../client/index.ts'
 import { connect, type Connection, type GlobalOptions, TOKEN_FILE } from './connection.ts'
 import { EXIT, type Io, UsageError } from './io.ts'
 import { machineCommand } from './machine.ts'
+import { documentOf, wordsOf } from './refusal.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './status.ts'
 import { jsonLine, printable } from './text.ts'
@@ -14,6 +15,17 @@ export interface Context extends Connection {
   readonly json: boolean
   /** Prints what was asked for, as JSON or as text. */
   readonly print: (value: unknown, text: () => string) => Promise<void>
+  /** Says on stderr why it is not all, or not yet, what was asked for: to people in a line or two. */
+  readonly warn: (warning: Warning) => void
+}
+
+export interface Warning {
+  readonly code: string
+  readonly detail: string
+  /** The command to type next. */
+  readonly next?: string | undefined
+  /** For programs. */
+  readonly [fact: string]: unknown
 }
 
 /** Answers the exit code. */
@@ -34,9 +46,11 @@ Exit codes: 0 done; 1 refused or failed; 2 called wrongly; 3 the service cannot 
 /** Carries out one command line. Never rejects; answers the exit code. */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   let code: number = EXIT.ok
+  let tokenOf: string | undefined
   const does: Does = (command, handler) =>
     command.action(async () => {
       const context = await contextOf(command.optsWithGlobals(), io)
+      tokenOf = context.tokenOf
       code = await handler(context, command.args, command.opts())
     })
   const program = new Command('runlane')
@@ -60,7 +74,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     await program.parseAsync(argv, { from: 'user' })
     return code
   } catch (error) {
-    return codeOf(error, program.opts(), io)
+    return codeOf(error, program.opts(), io, tokenOf)
   }
 }
 
@@ -71,11 +85,23 @@ async function contextOf(options: GlobalOptions, io: Io): Promise<Context> {
     io,
     json,
     print: (value, text) => io.write(json ? jsonLine(value) : text()),
+    warn: (warning) => io.note(json ? errorLine(warning) : warningText(warning)),
   }
 }
 
+const errorLine = (error: object): string => jsonLine({ error }).trimEnd()
+const warningText = ({ detail, next }: Warning): string =>
+  [detail, ...(next === undefined ? [] : [`next: ${next}`])]
+    .map((line, nth) => `${nth === 0 ? 'runlane: ' : '  '}${printable(line)}`)
+    .join('\n')
+
 /** Says what went wrong, for people or for programs. */
-function codeOf(error: unknown, options: GlobalOptions, io: Io): number {
+function codeOf(
+  error: unknown,
+  options: GlobalOptions,
+  io: Io,
+  tokenOf: string | undefined,
+): number {
   if (io.ended.aborted) return EXIT.interrupted
   // It has said what it had to say; asked for help it ends this way too.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
@@ -87,22 +113,6 @@ function codeOf(error: unknown, options: GlobalOptions, io: Io): number {
     io.note(`runlane: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
     return EXIT.failed
   }
-  io.note(options.json ? jsonLine({ error: documentOf(error) }).trimEnd() : wordsOf(error))
+  io.note(options.json ? errorLine(documentOf(error)) : wordsOf(error, tokenOf))
   return error.code === 'unreachable' ? EXIT.unreachable : EXIT.failed
-}
-
-const documentOf = ({ status, code, detail, errors, requestId, problem }: RunlaneError) => ({
-  ...problem,
-  ...{ status: status ?? null, code, detail, errors, request_id: requestId ?? null },
-})
-
-function wordsOf({ status, code, detail, errors, requestId, problem }: RunlaneError): string {
-  const { resume_blocker: blocker } = problem
-  return [
-    `runlane: ${printable(detail)} (${[code, status].filter(Boolean).join(', ')})`,
-    ...errors.map(({ path, message }) => `  ${printable(path || 'body')}: ${printable(message)}`),
-    ...(typeof blocker === 'string' ? [`  in its way: ${printable(blocker)}`] : []),
-    ...(status === 401 ? ['  give a token that it knows: --token-file or RUNLANE_TOKEN'] : []),
-    ...(requestId === undefined ? [] : [`  request ${printable(requestId)}`]),
-  ].join('\n')
 }

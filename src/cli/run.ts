@@ -1,11 +1,11 @@
 import { type Command, Option } from 'commander'
-import type { Visibility } from '../client/index.ts'
+import { RunlaneError, type Visibility } from '../client/index.ts'
 import { EXIT, type Io } from './io.ts'
-import { resolved, waitOption, wholeNumber } from './options.ts'
+import { wholeNumber } from './options.ts'
 import { post, postCommand } from './post.ts'
 import type { Context, Does } from './program.ts'
 import { eventLine, type Family, runTable, runText } from './show.ts'
-import { cancel, resume } from './steer.ts'
+import { steeringCommands } from './steering.ts'
 import { jsonLine, printable } from './text.ts'
 import { why } from './why.ts'
 
@@ -35,30 +35,7 @@ export function runCommand(command: Command, does: Does): void {
       ),
     events,
   )
-  does(
-    command
-      .command('cancel')
-      .description('cancels a run at its next safe boundary')
-      .argument('<run_id>')
-      .option('--reason <text>', 'for the audit trail')
-      .addOption(waitOption('waits until it is over')),
-    cancel,
-  )
-  does(
-    command
-      .command('resume')
-      .description('puts a failed or timed-out run back in line, to go on from its records')
-      .argument('<run_id>')
-      .option('--reason <text>', 'for the audit trail')
-      .option('--preview', 'only shows what would be replayed, and what is in its way')
-      .option(
-        '--resolve <call=outcome[:json]>',
-        'settles a call of unknown outcome: succeeded (with its result), failed or retry',
-        resolved,
-      )
-      .addOption(waitOption('waits until it is over')),
-    resume,
-  )
+  steeringCommands(command, does)
   does(
     command
       .command('why')
@@ -69,20 +46,41 @@ export function runCommand(command: Command, does: Does): void {
 }
 
 async function show(
-  { client, io, print }: Context,
+  context: Context,
   [runId = '']: readonly string[],
   options: { readonly children?: boolean },
 ) {
+  const { client, io, print } = context
   const run = await client.getRun(runId, { signal: io.ended })
   if (!options.children) {
     await print(run, () => runText(run))
     return EXIT.ok
   }
   const budget = { left: CHILDREN_MAX }
-  const subagents = await childrenOf(client, runId, io.ended, budget)
-  if (budget.left < 0) io.note(`runlane: more than ${CHILDREN_MAX} runs: the rest is not shown`)
-  await print({ ...run, subagents }, () => `${runText(run)}\nchildren\n${runTable(subagents)}`)
-  return EXIT.ok
+  const subagents = await allowedChildren(context, runId, budget)
+  await print({ ...run, subagents }, () =>
+    subagents ? `${runText(run)}\nchildren\n${runTable(subagents)}` : runText(run),
+  )
+  if (budget.left < 0) {
+    const detail = `more than ${CHILDREN_MAX} runs: the rest is not shown`
+    context.warn({ code: 'too_many_children', detail })
+  }
+  return subagents ? EXIT.ok : EXIT.failed
+}
+
+/** Null, and said so, for a caller whose role is too small for them. */
+async function allowedChildren(
+  { client, io, warn }: Context,
+  runId: string,
+  budget: { left: number },
+): Promise<Family[] | null> {
+  try {
+    return await childrenOf(client, runId, io.ended, budget)
+  } catch (error) {
+    if (!(error instanceof RunlaneError) || error.code !== 'forbidden') throw error
+    warn({ code: error.code, detail: `the children are not shown: ${error.detail}`, run_id: runId })
+    return null
+  }
 }
 
 /** Deeper or more would be no tree to read. */

@@ -49,7 +49,9 @@ async function ofService(context: Context): Promise<number> {
       ['node', ready.node],
       [
         'you',
-        inside ? `${inside.identity.name}, ${inside.identity.role}` : 'nobody: without a token',
+        inside
+          ? `${inside.identity.name}, ${inside.identity.role}`
+          : 'nobody: no token was sent (--token-file, RUNLANE_TOKEN)',
       ],
       ['unfinished', inside && countText(inside.runs)],
       ['stuck', inside && inside.runs.stuck > 0 ? inside.runs.stuck : null],

@@ -1,25 +1,89 @@
-import { RunlaneError, type Resolution, type Run } from '../client/index.ts'
-import { EXIT } from './io.ts'
+import type { Resolution } from '../client/index.ts'
+import { EXIT, UsageError } from './io.ts'
+import { jsonOf } from './options.ts'
 import type { Context } from './program.ts'
-import { runText } from './show.ts'
-import { fields, indented, printable, table } from './text.ts'
+import { fields, indented, table } from './text.ts'
+import { waitAndShow } from './wait.ts'
 
 interface SteerOptions {
   readonly reason?: string
+  readonly key?: string
   readonly wait?: number | true
 }
 
+const asked = ({ io }: Context, { reason, key }: SteerOptions) => ({
+  reason,
+  idempotencyKey: key,
+  signal: io.ended,
+})
+
 /** `runlane run cancel` */
-export async function cancel(
+export const cancel = (context: Context, [runId = '']: readonly string[], options: SteerOptions) =>
+  ended(context, options.wait, context.client.cancelRun(runId, asked(context, options)))
+
+/** `runlane run stop` */
+export const stop = (context: Context, [target = '']: readonly string[], options: SteerOptions) =>
+  ended(context, options.wait, context.client.stopRun(target, asked(context, options)))
+
+/** `runlane run recycle` */
+export const recycle = (
+  context: Context,
+  [target = '']: readonly string[],
+  { force, ...options }: SteerOptions & { readonly force?: boolean },
+) => {
+  const request = { ...asked(context, options), force }
+  return ended(context, options.wait, context.client.recycleRun(target, request))
+}
+
+/** `runlane run extend` */
+export async function extend(
   context: Context,
   [runId = '']: readonly string[],
-  options: SteerOptions,
+  { by, ...options }: SteerOptions & { readonly by: number },
 ) {
-  const { reason, wait } = options
-  const answer = await context.client.cancelRun(runId, { reason, signal: context.io.ended })
-  if (wait !== undefined && answer.run) return waitAndShow(context, answer.run, wait, 'over')
+  const answer = await context.client.extendRun(runId, by, asked(context, options))
   await context.print(answer, () => commandText(answer))
   return EXIT.ok
+}
+
+/** `runlane run sweep` */
+export async function sweep(context: Context, _args: readonly string[], options: SteerOptions) {
+  const swept = await context.client.sweep(asked(context, options))
+  await context.print(swept, () => fields([['recycled', swept.recycled]]) + listed(swept.run_ids))
+  return EXIT.ok
+}
+
+/** `runlane run respond` */
+export async function respond(
+  context: Context,
+  [runId = '']: readonly string[],
+  options: AnswerOptions & {
+    readonly question?: string
+    readonly key?: string
+    readonly wait?: number | true
+  },
+) {
+  const { client, io } = context
+  const { question: tokenId, key: idempotencyKey, wait } = options
+  const answer = await answerOf(options, io)
+  const request = { tokenId, idempotencyKey, signal: io.ended }
+  return completed(context, wait, await client.respond(runId, answer, request))
+}
+
+interface AnswerOptions {
+  readonly outcome?: Resolution['outcome']
+  readonly result?: string
+  readonly answer?: string
+}
+
+async function answerOf({ outcome, result, answer }: AnswerOptions, io: Context['io']) {
+  if ((outcome === undefined) === (answer === undefined))
+    throw new UsageError('give either --outcome, or --answer')
+  if (answer !== undefined && result !== undefined)
+    throw new UsageError('--result goes with --outcome')
+  if (answer !== undefined) return jsonOf('--answer', answer, io)
+  const known = result === undefined ? {} : { result: await jsonOf('--result', result, io) }
+  return { outcome, ...known }
 }
 
 /** `runlane run resume` */
@@ -32,44 +96,49 @@ export async function resume(
   },
 ) {
   const { client, io } = context
-  const { reason, wait, preview, resolve: resolutions } = options
+  const { wait, preview, resolve: resolutions } = options
   const signal = io.ended
   if (preview) {
     const found = await client.previewResume(runId, { signal })
     await context.print(found, () => previewText(found))
     return EXIT.ok
   }
-  const answer = await client.resumeRun(runId, { reason, resolutions, signal })
-  if (wait !== undefined && answer.run && answer.command.status === 'applied')
-    return waitAndShow(context, answer.run, wait, 'completed')
-  await context.print(answer, () => commandText(answer))
-  if (wait !== undefined) io.note('runlane: the command is written, but not applied yet')
-  return wait === undefined ? EXIT.ok : EXIT.notCompleted
-}
-
-/** Shows the run when it is over, or as it is when the time is up. */
-export async function waitAndShow(
-  { client, io, print }: Context,
-  { run_id }: Run,
-  wait: number | true,
-  wanted: 'completed' | 'over',
-): Promise<number> {
-  const signal = io.ended
-  const timeoutMs = wait === true ? undefined : wait
-  let waited = true
-  const run = await client.wait(run_id, { timeoutMs, signal }).catch((error: unknown) => {
-    if (signal.aborted) io.note(`runlane: ${run_id} goes on`)
-    if (!(error instanceof RunlaneError) || error.code !== 'wait_timeout') throw error
-    io.note(`runlane: ${printable(error.detail)}`)
-    waited = false
-    return client.getRun(run_id, { signal })
-  })
-  await print(run, () => runText(run))
-  const good = wanted === 'over' ? waited : run.status === 'completed'
-  return good ? EXIT.ok : EXIT.notCompleted
+  const request = { ...asked(context, options), resolutions }
+  return completed(context, wait, await client.resumeRun(runId, request))
 }
 
 type Answer = Awaited<ReturnType<Context['client']['cancelRun']>>
+
+/** Of a command that ends a run: shown when it is over, if that is to be waited for. */
+async function ended(
+  context: Context,
+  wait: number | true | undefined,
+  asking: Promise<Answer>,
+): Promise<number> {
+  const answer = await asking
+  if (wait !== undefined && answer.run) return waitAndShow(context, answer.run, wait, 'over')
+  await context.print(answer, () => commandText(answer))
+  return EXIT.ok
+}
+
+/** Of a command that lets a run go on: until it was applied, waiting would see the state before. */
+async function completed(
+  context: Context,
+  wait: number | true | undefined,
+  answer: Answer,
+): Promise<number> {
+  const { command, run } = answer
+  if (wait !== undefined && run && command.status === 'applied')
+    return waitAndShow(context, run, wait, 'completed')
+  await context.print(answer, () => commandText(answer))
+  if (wait === undefined) return EXIT.ok
+  const detail = `the command is ${command.status === 'pending' ? 'written, but not applied yet' : command.status}`
+  context.warn({ code: 'not_applied', detail, run_id: run?.run_id ?? null })
+  return EXIT.notCompleted
+}
+
+const listed = (names: readonly string[]): string => names.map((name) => `  ${name}\n`).join('')
+
 const commandText = ({ command, run }: Answer): string =>
   fields([
     ['command', `${command.kind} ${command.status}`],

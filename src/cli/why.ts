@@ -1,19 +1,15 @@
-import type { Json, Run, RunEvent, RunSummary } from '../client/index.ts'
-import { RunlaneError } from '../client/index.ts'
+import type { Run, RunEvent, RunSummary } from '../client/index.ts'
+import { type Diagnosis, RunlaneError } from '../client/index.ts'
 import { EXIT } from './io.ts'
+import { nextStep } from './next.ts'
 import type { Context } from './program.ts'
 import { eventLine } from './show.ts'
-import { type Cell, fields, indented, printable, table } from './text.ts'
+import { fields, indented, printable, table } from './text.ts'
 
 /** Of the run's last events so many are shown. */
 const SHOWN_EVENTS = 8
 /** Before its last status change: what was asked then, and by what it came there. */
 const EVENTS_BEFORE = 50
-
-interface Diagnosis {
-  readonly summary: string
-  readonly causes: readonly Readonly<Record<string, Json>>[]
-}
 
 /** What a run waits for: as the service diagnoses it, and where it cannot yet, from what it says about the run. */
 export async function why(context: Context, [runId = '']: readonly string[]): Promise<number> {
@@ -48,7 +44,7 @@ export async function why(context: Context, [runId = '']: readonly string[]): Pr
         ['error', run.error_code && `${run.error_code}: ${run.error_message ?? ''}`],
         ['resume blocked', run.status === 'completed' ? null : run.resume_blocker],
         ['it means', MEANING[run.status]],
-        ['next', nextOf(run, holder)],
+        ['next', holder ? `runlane run why ${holder.run_id}` : nextStep(run)],
       ]),
       ...questions.map(
         ({ token_id, prompt }) =>
@@ -75,17 +71,10 @@ const MEANING: Readonly<Record<Run['status'], string>> = {
   timed_out: 'it is over',
 }
 
-function nextOf({ status, run_id, metadata }: Run, holder: RunSummary | null): string | null {
-  if (status === 'waiting_on_human') return `POST /runs/${run_id}/respond {"answer": …}`
-  if (holder) return `runlane run why ${holder.run_id}`
-  return metadata['resume_available'] === true ? `runlane run resume ${run_id}` : null
-}
-
 /** Undefined from a service that has no such operation, or does not offer it to this role. */
 async function diagnosisOf({ client, io }: Context, runId: string): Promise<Diagnosis | undefined> {
-  const target = `/runs/${encodeURIComponent(runId)}/diagnosis`
   try {
-    return await client.request<Diagnosis>('GET', target, { signal: io.ended })
+    return await client.getDiagnosis(runId, { signal: io.ended })
   } catch (error) {
     if (error instanceof RunlaneError && (error.status === 404 || error.status === 403))
       return undefined
@@ -94,14 +83,11 @@ async function diagnosisOf({ client, io }: Context, runId: string): Promise<Diag
 }
 
 function diagnosisText({ summary, causes }: Diagnosis): string {
-  const names = ['gate', 'since', 'holder', 'limit', 'current', 'evidence', 'action']
-  const rows = causes.map((cause) => names.map((name) => cellOf(cause[name] ?? null)))
+  const names = ['gate', 'since', 'holder', 'limit', 'current', 'evidence', 'action'] as const
+  const rows = causes.map((cause) => names.map((name) => cause[name]))
   const listed = rows.length === 0 ? '' : indented(table(names, rows))
   return `${printable(summary)}\n${listed}\n`
 }
-
-const cellOf = (value: Json): Cell =>
-  typeof value === 'object' && value !== null ? JSON.stringify(value) : value
 
 async function lastEvents({ client, io }: Context, runId: string, afterSequence: number) {
   let kept: RunEvent[] = []

@@ -57,6 +57,9 @@ export interface CommandOptions extends KeyedOptions {
   readonly waitMs?: number | undefined
 }
 
+/** The same for those that are done at once, so that there is nothing to wait for. */
+export type PlainCommandOptions = Omit<CommandOptions, 'waitMs'>
+
 export interface WaitOptions extends CallOptions {
   /** In milliseconds. Default: as long as it takes. */
   readonly timeoutMs?: number | undefined
@@ -126,6 +129,8 @@ export interface Client {
   listChildren(runId: string, options?: ListOptions): Listing<t.RunSummary, t.ChildPage>
   listAttempts(runId: string, options?: ListOptions): Listing<t.Attempt, t.AttemptPage>
   getJournal(runId: string, options?: CallOptions): Promise<t.Journal>
+  /** Why the run is where it is: what it waits for, since when, and what would unblock it. For operators. */
+  getDiagnosis(runId: string, options?: CallOptions): Promise<t.Diagnosis>
   previewResume(runId: string, options?: CallOptions): Promise<t.ResumePreview>
   /** @param options `at`: a sequence of the run, for where it was then. */
   getStatechart(
@@ -159,6 +164,35 @@ export interface Client {
   ): Promise<t.Commanded>
 
   /**
+   * Gives the turns of an active run more time than the watchdog would.
+   * @param byMs in milliseconds, at most 24 days.
+   * @throws {RunlaneError} `not_active`
+   */
+  extendRun(runId: string, byMs: number, options?: PlainCommandOptions): Promise<t.Commanded>
+  /**
+   * Asks a run to end after its current step. For admins, as all that follows up to `sweep`.
+   * @param target a run by its id, or a conversation: its active run, else its newest unfinished one.
+   * @throws {RunlaneError} `not_cancellable`, `ambiguous_target` (`problem.run_ids`).
+   */
+  stopRun(target: string, options?: CommandOptions): Promise<t.Commanded>
+  /**
+   * Ends a stuck run by force: its executor is killed, its lane freed, it has `failed`.
+   * @param options `force`: an active run that is not stuck as well.
+   * @throws {RunlaneError} `not_stuck`, `ambiguous_target` (`problem.run_ids`).
+   */
+  recycleRun(
+    target: string,
+    options?: CommandOptions & { readonly force?: boolean | undefined },
+  ): Promise<t.Commanded>
+  /** Recycles every stuck run, and answers which. */
+  sweep(options?: PlainCommandOptions): Promise<t.Sweep>
+  /**
+   * All unfinished runs of all nodes in one consistent read, stuck ones first; `cursor` is where `events` goes on.
+   * @param options `limit`: rows at most, 1 to 5,000, which is the default; the counts are always whole.
+   */
+  getSnapshot(options?: CallOptions & { readonly limit?: number | undefined }): Promise<t.Snapshot>
+
+  /**
    * Live events, from the first one on or after a cursor, for as long as you iterate. Lost connections, restarts and
    * silence are survived: it comes back with the last id, after a jittered back-off or as the service asks, and yields
    * each event once and in order. Nothing is asked for before the first `next()`.
@@ -181,7 +215,7 @@ export interface Client {
   listAgents(options?: CallOptions): Promise<t.AgentPage>
   getAgent(name: string, options?: CallOptions): Promise<t.Agent>
   /** Declares an agent as JSON, or replaces the declared one of that name. @throws {RunlaneError} `agent_exists` */
-  declareAgent(agent: t.DeclaredAgent, options?: CallOptions): Promise<t.Agent>
+  declareAgent(agent: t.DeclaredAgent, options?: KeyedOptions): Promise<t.Agent>
   /** Unfinished runs of it will fail with `unknown_agent`. @throws {RunlaneError} `not_found`, `agent_exists` */
   deleteAgent(name: string, options?: CallOptions): Promise<void>
   listMachines(options?: CallOptions): Promise<t.MachinePage>
@@ -189,8 +223,12 @@ export interface Client {
   /** Its diagram as text: `svg`, or `mmd` for Mermaid. */
   getMachineDiagram(id: string, kind: 'svg' | 'mmd', options?: CallOptions): Promise<string>
 
-  /** The one time that the secret is shown. @throws {RunlaneError} `token_exists`, `validation_error` */
-  createToken(token: { name: string; role: t.Role }, options?: CallOptions): Promise<t.NewApiToken>
+  /**
+   * The one time that the secret is shown. Under a key of yours (there is none by default) it can be asked for again: what
+   * comes then has no `token`, and if you have lost it, revoke this one and make another.
+   * @throws {RunlaneError} `token_exists`, `validation_error`, `idempotency_conflict`
+   */
+  createToken(token: { name: string; role: t.Role }, options?: KeyedOptions): Promise<t.NewApiToken>
   listTokens(options?: CallOptions): Promise<t.TokenPage>
   /** Its sessions and streams end within five seconds. @throws {RunlaneError} `not_found` */
   revokeToken(id: string, options?: CallOptions): Promise<void>

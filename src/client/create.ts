@@ -30,6 +30,7 @@ export function createClient(options: ClientOptions): Client {
     ...postingOf(http),
     ...readingOf(http),
     ...commandsOf(http),
+    ...operatingOf(http),
     ...conversationsOf(http),
     ...agentsOf(http),
     ...administrationOf(http),
@@ -103,6 +104,7 @@ const readingOf = (http: Http) =>
     listAttempts: (runId, options) =>
       list(http, route`/runs/${runId}/attempts`, 'attempts', options),
     getJournal: (runId, options) => get(http, route`/runs/${runId}/journal`, options),
+    getDiagnosis: (runId, options) => get(http, route`/runs/${runId}/diagnosis`, options),
     previewResume: (runId, options) => get(http, route`/runs/${runId}/resume-preview`, options),
     getStatechart: (runId, { at, signal } = {}) =>
       get(http, route`/runs/${runId}/statechart`, { query: { at }, signal }),
@@ -129,6 +131,25 @@ const commandsOf = (http: Http): Pick<Client, 'cancelRun' | 'respond' | 'resumeR
     command(http, route`/agent-runs/${runId}/resume`, options, { reason, resolutions }),
 })
 
+const RUNTIME = '/api/v1/admin/agent-runtime'
+
+/** What operators do and see. */
+const operatingOf = (http: Http) =>
+  ({
+    extendRun: (runId, byMs, { reason, ...options } = {}) =>
+      command(http, route`/runs/${runId}/extend`, options, { by: `${byMs}ms`, reason }),
+    stopRun: (target, { reason, ...options } = {}) =>
+      command(http, `${RUNTIME}${route`/runs/${target}/stop`}`, options, { reason }),
+    recycleRun: (target, { reason, force, ...options } = {}) =>
+      command(http, `${RUNTIME}${route`/runs/${target}/recycle`}`, options, { reason, force }),
+    sweep: ({ reason, signal, idempotencyKey = newKey() } = {}) => {
+      const ask = { method: 'POST', path: `${RUNTIME}/sweep`, body: { reason } } as const
+      return http.json({ ...ask, idempotencyKey, signal })
+    },
+    getSnapshot: ({ limit, signal } = {}) =>
+      get(http, `${RUNTIME}/snapshot`, { query: { limit }, signal }),
+  }) satisfies Partial<Client>
+
 const conversationsOf = (http: Http): Pick<Client, 'getAgentStatus' | 'cancelAgentRun'> => ({
   getAgentStatus: (id, options) => get(http, route`/conversations/${id}/agent-status`, options),
   cancelAgentRun: (id, { reason, signal, idempotencyKey = newKey() } = {}) => {
@@ -141,8 +162,8 @@ const agentsOf = (http: Http) =>
   ({
     listAgents: (options) => get(http, '/agents', options),
     getAgent: (name, options) => get(http, route`/agents/${name}`, options),
-    declareAgent: (agent, options) =>
-      http.json({ method: 'POST', path: '/agents', body: agent, ...options }),
+    declareAgent: (agent, { idempotencyKey = newKey(), signal } = {}) =>
+      http.json({ method: 'POST', path: '/agents', body: agent, idempotencyKey, signal }),
     deleteAgent: async (name, options) => {
       await http.text({ method: 'DELETE', path: route`/agents/${name}`, ...options })
     },
@@ -190,22 +211,26 @@ async function waitFor(
   const target = route`/runs/${runId}`
   const deadline = now() + timeoutMs
   const limit = limitOf(signal)
-  let seen = 'was not seen'
+  let seen: t.Run | undefined
   limit.start(timeoutMs)
   try {
     for (;;) {
-      const expectMs = Math.max(1, Math.round(Math.min(POLL_MS, deadline - now())))
-      const query = { wait: `${expectMs}ms` }
+      // The first time without a wait: whoever gives up early has seen the run at least.
+      const expectMs = seen && Math.max(1, Math.round(Math.min(POLL_MS, deadline - now())))
+      const query = { wait: expectMs && `${expectMs}ms` }
       const ask: Ask = { method: 'GET', path: target, query, signal: limit.signal }
-      const run = await http.json<t.Run>({ ...ask, expectMs, outageMs })
-      if (isTerminal(run)) return run
-      seen = `is ${run.status}`
+      seen = await http.json<t.Run>({ ...ask, expectMs, outageMs })
+      if (isTerminal(seen)) return seen
       limit.signal.throwIfAborted()
     }
   } catch (error) {
     if (!limit.expired || signal?.aborted) throw error
-    const detail = `run ${runId} did not end within ${timeoutMs} ms: it ${seen}`
-    throw new RunlaneError({ code: 'wait_timeout', detail })
+    const { status = null, stuck_reason = null } = seen ?? {}
+    const stuck = stuck_reason === null ? '' : `, stuck: ${stuck_reason}`
+    const last = status === null ? 'was not seen' : `is ${status}${stuck}`
+    const detail = `run ${runId} did not end within ${timeoutMs} ms: it ${last}`
+    const problem = { run_id: runId, run_status: status, stuck_reason }
+    throw new RunlaneError({ code: 'wait_timeout', detail, problem })
   } finally {
     limit.end()
   }

@@ -30,7 +30,8 @@ export interface RunlaneErrorFacts {
  *
  * - `unreachable`: no answer in spite of the retries. Whether the request was carried out is not known; with an
  *   `Idempotency-Key` it can be sent again.
- * - `wait_timeout`: the time of `wait` was up. The run goes on.
+ * - `wait_timeout`: the time of `wait` was up. The run goes on; `problem` says how it was seen last: `run_id`,
+ *   `run_status`, `stuck_reason`.
  * - `stream_reset`: the cursor of an event stream is no good any more. See `EventsOptions.onReset`.
  * - `unexpected_answer`: it is not what the contract promises. Mostly the address is not a Runlane service, or
  *   something between answers in its place.
@@ -47,7 +48,7 @@ export class RunlaneError extends Error {
   readonly errors: readonly FieldError[]
   /** Finds the request in the log of the service. */
   readonly requestId: string | undefined
-  /** The whole problem document (RFC 9457), for members such as `resume_blocker`; empty where there was none. */
+  /** The whole problem document (RFC 9457), for members such as `resume_blocker`; empty where nothing more is known. */
   readonly problem: Readonly<Record<string, unknown>>
   /** How long the service asks to stay away (`Retry-After`), in milliseconds; 0 where it does not. */
   readonly retryAfterMs: number

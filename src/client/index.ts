@@ -7,6 +7,7 @@ export type {
   CommandOptions,
   KeyedOptions,
   ListOptions,
+  PlainCommandOptions,
   RunEventsFilter,
   RunFilter,
   WaitOptions,

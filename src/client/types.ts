@@ -8,6 +8,7 @@ import type { Endpoint, Role } from '../http/contract/endpoint.ts'
 import type * as objects from '../http/contract/objects.ts'
 import type { runBody } from '../http/contract/run-body.ts'
 import type * as runs from '../http/contract/runs.ts'
+import type * as runtime from '../http/contract/runtime.ts'
 import type * as service from '../http/contract/service.ts'
 import type { RunStatus, Visibility } from '../store/rows.ts'
 
@@ -39,6 +40,12 @@ export type Commanded = z.output<typeof objects.commanded>
 export type Statechart = z.output<typeof objects.statechart>
 /** What a resume would replay, and what is in its way. */
 export type ResumePreview = z.output<typeof objects.resumePreview>
+/** Why a run is where it is, in a sentence and as the chain of what it waits for. */
+export type Diagnosis = z.output<typeof objects.diagnosis>
+/** What operators open first: all that goes on, and how much of it there is. */
+export type Snapshot = Answers<typeof runtime.getSnapshot, 200>
+/** The runs that a sweep has recycled. */
+export type Sweep = Answers<typeof runtime.sweep, 200>
 /** What a chat surface shows of its conversation. */
 export type AgentStatus = z.output<typeof conversations.agentStatus>
 /** A page of runs. `cursor`: the event id that a stream goes on from without a gap. */
@@ -60,8 +67,8 @@ export type Machine = Answers<typeof charts.getMachine, 200>
 export type TokenPage = Answers<typeof admin.listTokens, 200>
 /** An API token, without its secret. */
 export type ApiToken = TokenPage['tokens'][number]
-/** The one answer that has the secret, as `token`. */
-export type NewApiToken = Answers<typeof admin.createToken, 201>
+/** The one answer that has the secret, as `token`; undefined where an earlier request under the same key has made it. */
+export type NewApiToken = ApiToken & { token?: string | undefined }
 export type AuditPage = Answers<typeof admin.listAudit, 200>
 export type AuditRow = AuditPage['audit'][number]
 export type NodePage = Answers<typeof admin.listNodes, 200>

@@ -2,11 +2,12 @@ import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { listAudit, recordAudit } from '../store/audit.ts'
 import { listAllNodes } from '../store/nodes.ts'
-import { createToken, listTokens, revokeToken } from '../store/tokens.ts'
+import { createToken, findTokenById, listTokens, revokeToken } from '../store/tokens.ts'
 import { hashToken, newToken, tokenIdOf } from './access/tokens.ts'
 import { applied, refused } from './audit.ts'
 import * as contract from './contract/admin.ts'
-import type { Role } from './contract/endpoint.ts'
+import type { Answer, Role } from './contract/endpoint.ts'
+import { makingKey, onceMade } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -18,18 +19,29 @@ export function adminRoutes(app: Hono, service: Service): void {
   const { reads, access } = service
   const routes = new Routes(app, service)
 
-  routes.on(contract.createToken, async ({ body: { name, role }, caller }) => {
-    const token = newToken()
-    const stored = { id: tokenIdOf(token), name, role, hash: hashToken(token) }
-    const row =
-      name === OWN_NAME
-        ? undefined
-        : await createToken(reads, stored, applied(caller, 'token.create', name))
-    if (!row) {
-      await recordAudit(reads, refused(caller, 'token.create', name, 'token_exists'))
-      throw new Refusal('token_exists', `a token with the name ${name} is in use`)
-    }
-    return answer(201, { ...row, role, token })
+  routes.on(contract.createToken, ({ c, body, caller }) => {
+    const { name, role } = body
+    const key = makingKey(c, caller, body)
+    return onceMade<Answer<typeof contract.createToken>>(reads, key, {
+      make: async () => {
+        const token = newToken()
+        const stored = { id: tokenIdOf(token), name, role, hash: hashToken(token) }
+        const row =
+          name === OWN_NAME
+            ? undefined
+            : await createToken(reads, stored, applied(caller, 'token.create', name), key)
+        if (row === 'repeated') return row
+        if (row) return answer(201, { ...row, role, token })
+        await recordAudit(reads, refused(caller, 'token.create', name, 'token_exists'))
+        throw new Refusal('token_exists', `a token with the name ${name} is in use`)
+      },
+      // Only its hash is stored: the secret was shown in the first answer, and never again.
+      again: async (id) => {
+        const row = await findTokenById(reads, id)
+        if (!row) throw new Refusal('not_found', `the token ${id} is gone`)
+        return answer(200, { ...row, role }, { 'Idempotent-Replayed': 'true' })
+      },
+    })
   })
 
   routes.on(contract.listTokens, async () => {

@@ -16,8 +16,12 @@ const LABELS: Record<string, string> = {
   cancelled: 'Run cancelled',
 }
 
-/** What a chat surface shows of a run: where it is, what a person can do, and after a bad end what they need to take over. */
-export async function statusOf({ reads }: Service, run: RunView) {
+/** How often a panel asks while its run goes on, and where none does: a resume or a new run may come. In milliseconds. */
+const POLL_MS = 1_500
+const SLOW_POLL_MS = 10_000
+
+/** What a chat surface shows of a run: where it is, what this caller can do, and after a bad end what is needed to take over. */
+export async function statusOf({ reads }: Service, run: RunView, identity: Identity) {
   const ended = isTerminal(run.status)
   const resume_available = ended && resumeBlocker(run) === null
   const label = LABELS[run.status]
@@ -34,7 +38,7 @@ export async function statusOf({ reads }: Service, run: RunView) {
     phase: run.phase,
     saying: run.saying,
     since: run.status_since,
-    can_cancel: !ended && run.status !== 'cancel_requested',
+    can_cancel: !ended && run.status !== 'cancel_requested' && mayAct(identity, run),
     resume_available,
     handoff:
       label === undefined
@@ -72,8 +76,9 @@ function lineOf(value: Json | undefined): string | null {
 export const wantsHtml = (c: Context): boolean =>
   c.req.header('hx-request') === 'true' || /^\s*text\/html/.test(c.req.header('accept') ?? '')
 
-const owns = ({ role, name }: Identity, { created_by }: RunView): boolean =>
-  role !== 'service' || created_by === name
+/** A service may act on the runs that it created, operators on all. */
+const mayAct = ({ role, name }: Identity, { created_by }: RunView): boolean =>
+  reaches(role, 'service') && (role !== 'service' || created_by === name)
 
 interface Seen {
   c: Context
@@ -88,9 +93,26 @@ export async function panelAnswer(
   status: ContentfulStatusCode = 200,
   problem: string | null = null,
 ): Promise<Response> {
-  const mayAct = reaches(identity.role, 'service') && owns(identity, run)
-  return c.html(panelOf(await statusOf(service, run), mayAct, problem), status)
+  const shown = await statusOf(service, run, identity)
+  const can_resume = shown.resume_available && mayAct(identity, run)
+  return c.html(panelOf({ ...shown, can_resume, attempt: run.attempt }, problem), status)
 }
+
+/** The panel of a conversation that has no run yet. */
+export const emptyPanel = (c: Context, conversationId: string): Response | Promise<Response> =>
+  c.html(
+    html`<section
+      class="agent-status"
+      aria-label="Status"
+      data-status="none"
+      ${polling(pathOf(conversationId), POLL_MS)}
+    >
+      <p role="status">No run yet</p>
+    </section>`,
+  )
+
+const pathOf = (conversationId: string): string =>
+  `/conversations/${encodeURIComponent(conversationId)}`
 
 /** Does what a button of the panel stands for; the panel is the answer to a refusal as well, and says why. */
 export async function panelAfter(
@@ -112,19 +134,26 @@ export async function panelAfter(
 }
 
 /**
- * The panel: polls itself while the run goes on; agents' text is text, never markup.
+ * Lets an element replace itself by what the service answers then.
  *
- * htmx 1 and 2 inherit a target from the page around the panel, and every htmx keeps the focus over a swap only on an
- * element with an id: hence the target of its own and the ids of the buttons. htmx 4.0 reads `every 1.5s` as every
- * millisecond (the dot makes a path of it); whole numbers are read alike by all.
+ * htmx 1 and 2 inherit a target from the page around the panel: hence the target of its own. htmx 4.0 reads `every 1.5s` as
+ * every millisecond (the dot makes a path of it); whole numbers are read alike by all.
  */
-function panelOf(status: Status, mayAct: boolean, problem: string | null) {
+const polling = (base: string, everyMs: number) =>
+  html`hx-get="${base}/agent-status" hx-trigger="every ${everyMs}ms" hx-target="this"
+  hx-swap="outerHTML"`
+
+/**
+ * The panel; agents' text is text, never markup. Every htmx keeps the focus over a swap only on an element with an id: hence
+ * the ids of the buttons. What somebody reads after the end is preserved as it is: open stays open.
+ */
+function panelOf(
+  status: Status & { can_resume: boolean; attempt: number },
+  problem: string | null,
+) {
   const { conversation_id, run_id, agent, detail, phase, saying, stuck_reason, handoff } = status
-  const base = `/conversations/${encodeURIComponent(conversation_id)}`
-  const poll = isTerminal(status.status)
-    ? ''
-    : html`hx-get="${base}/agent-status" hx-trigger="every 1500ms" hx-target="this"
-      hx-swap="outerHTML"`
+  const base = pathOf(conversation_id)
+  const poll = polling(base, isTerminal(status.status) ? SLOW_POLL_MS : POLL_MS)
   const button = (name: string, path: string, text: string) =>
     html`<button
       type="button"
@@ -149,21 +178,20 @@ function panelOf(status: Status, mayAct: boolean, problem: string | null) {
     </p>
     ${problem === null ? '' : html`<p role="alert">${textOf(problem)}</p>`}
     ${doing === '' ? '' : html`<p class="agent-doing">${textOf(doing)}</p>`}
-    ${handoff === null ? '' : handoffOf(handoff)}
-    ${mayAct && status.can_cancel ? button('cancel', `${base}/agent-runs/cancel`, 'Cancel') : ''}
+    ${handoff === null ? '' : handoffOf(handoff, `known-${run_id}-${status.attempt}`)}
+    ${status.can_cancel ? button('cancel', `${base}/agent-runs/cancel`, 'Cancel') : ''}
     ${
-      mayAct && status.resume_available
+      status.can_resume
         ? button('resume', `/agent-runs/${run_id}/resume`, 'Resume from last checkpoint')
         : ''
     }
   </section>`
 }
 
-function handoffOf({
-  error_message,
-  last_known_state,
-  handoff_next_action,
-}: NonNullable<Status['handoff']>) {
+function handoffOf(
+  { error_message, last_known_state, handoff_next_action }: NonNullable<Status['handoff']>,
+  id: string,
+) {
   const known = Object.entries(last_known_state).filter(([, text]) => text !== null)
   return html`${error_message === null ? '' : html`<p class="agent-error">${textOf(error_message)}</p>`}
   ${
@@ -174,7 +202,7 @@ function handoffOf({
   ${
     known.length === 0
       ? ''
-      : html`<details>
+      : html`<details id="${id}" hx-preserve>
           <summary>Last known state</summary>
           <dl>
             ${known.map(

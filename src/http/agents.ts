@@ -4,6 +4,7 @@ import { BUILT_IN_NAMES } from '../agents/define.ts'
 import type { AgentCard } from '../agents/source.ts'
 import { Refusal } from '../errors.ts'
 import type { Json } from '../json.ts'
+import type { Caller } from '../runtime/commands.ts'
 import {
   countActive,
   DECLARED_MAX,
@@ -12,9 +13,12 @@ import {
   saveDeclared,
 } from '../store/agents.ts'
 import { recordAudit } from '../store/audit.ts'
+import type { RequestKey } from '../store/request-keys.ts'
 import { applied, refused } from './audit.ts'
 import { invalid } from './body.ts'
 import * as contract from './contract/agents.ts'
+import type { Answer } from './contract/endpoint.ts'
+import { makingKey, onceMade } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -44,30 +48,31 @@ export function agentRoutes(app: Hono, service: Service): void {
     return answer(200, { ...row, ...detailsOf(card), definition })
   })
 
-  routes.on(contract.declareAgent, async ({ body: agent, caller }) => {
-    const problems = await declaredProblems(agent, outbound)
-    if (problems.length > 0) throw invalid(problems)
-    if (BUILT_IN_NAMES.includes(agent.name) || agents.findLocal(agent.name)) {
-      await recordAudit(reads, refused(caller, 'agent.declare', agent.name, 'agent_exists'))
-      throw new Refusal('agent_exists', `${agent.name} is a built-in agent or code of this service`)
+  routes.on(contract.declareAgent, ({ c, body: agent, caller }) => {
+    const key = makingKey(c, caller, agent)
+    const shown = async (
+      status: 200 | 201,
+      definition: Json,
+      more: Record<string, string> = {},
+    ) => {
+      const card = declaredCard(definition, outbound)
+      const row = agentRow(card, (await countActive(reads)).get(card.name) ?? 0)
+      const hidden = withoutHeaderValues(definition as unknown as DeclaredAgent)
+      const headers = { Location: `/agents/${encodeURIComponent(card.name)}`, ...more }
+      return answer(status, { ...row, ...detailsOf(card), definition: hidden }, headers)
     }
-    const definition = agent as unknown as Json
-    const saved = await saveDeclared(
-      reads,
-      { name: agent.name, definition, declared_by: caller.name },
-      applied(caller, 'agent.declare', agent.name),
-    )
-    if (saved === 'full') {
-      await recordAudit(reads, refused(caller, 'agent.declare', agent.name, 'too_many_agents'))
-      throw new Refusal('too_many_agents', `there are ${DECLARED_MAX} declared agents already`)
-    }
-    const card = declaredCard(definition, outbound)
-    const row = agentRow(card, (await countActive(reads)).get(agent.name) ?? 0)
-    return answer(
-      saved === 'created' ? 201 : 200,
-      { ...row, ...detailsOf(card), definition: withoutHeaderValues(agent) },
-      { Location: `/agents/${encodeURIComponent(agent.name)}` },
-    )
+    return onceMade<Answer<typeof contract.declareAgent>>(reads, key, {
+      make: async () => {
+        const saved = await save(agent, caller, key)
+        if (saved === 'repeated') return saved
+        return shown(saved === 'created' ? 201 : 200, agent as unknown as Json)
+      },
+      again: async (name) => {
+        const row = await findDeclared(reads, name)
+        if (!row) throw new Refusal('not_found', `the agent ${name} was deleted since`)
+        return shown(200, row.definition, { 'Idempotent-Replayed': 'true' })
+      },
+    })
   })
 
   routes.on(contract.deleteAgent, async ({ params: { name }, caller }) => {
@@ -82,6 +87,26 @@ export function agentRoutes(app: Hono, service: Service): void {
     if (!deleted) throw unknownAgent(name)
     return { status: 204 as const }
   })
+
+  /** @throws Refusal validation_error, agent_exists, too_many_agents */
+  async function save(agent: DeclaredAgent, caller: Caller, key: RequestKey | undefined) {
+    const { name } = agent
+    const problems = await declaredProblems(agent, outbound)
+    if (problems.length > 0) throw invalid(problems)
+    if (BUILT_IN_NAMES.includes(name) || agents.findLocal(name)) {
+      await recordAudit(reads, refused(caller, 'agent.declare', name, 'agent_exists'))
+      throw new Refusal('agent_exists', `${name} is a built-in agent or code of this service`)
+    }
+    const saved = await saveDeclared(
+      reads,
+      { name, definition: agent as unknown as Json, declared_by: caller.name },
+      applied(caller, 'agent.declare', name),
+      key,
+    )
+    if (saved !== 'full') return saved
+    await recordAudit(reads, refused(caller, 'agent.declare', name, 'too_many_agents'))
+    throw new Refusal('too_many_agents', `there are ${DECLARED_MAX} declared agents already`)
+  }
 }
 
 const unknownAgent = (name: string): Refusal =>

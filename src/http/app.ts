@@ -9,6 +9,7 @@ import { chartRoutes } from './charts.ts'
 import { commandRoutes } from './commands.ts'
 import { conversationRoutes } from './conversations.ts'
 import { docsRoutes } from './docs.ts'
+import { methodsAt } from './methods.ts'
 import { postingRoutes } from './posting.ts'
 import { probeRoutes } from './probes.ts'
 import { problem, problemOf } from './problem.ts'
@@ -88,7 +89,13 @@ export function createApp(service: Service): Hono {
       if (refusal) return problem(c, refusal)
       throw error
     }
-    return problem(c, new Refusal('not_found', `there is nothing at ${c.req.path.slice(0, 200)}`))
+    const path = c.req.path.slice(0, 200)
+    const methods = methodsAt(app, c.req.path)
+    if (methods.length === 0 || methods.includes(c.req.method))
+      return problem(c, new Refusal('not_found', `there is nothing at ${path}`))
+    c.header('allow', methods.join(', '))
+    const text = `${path} takes ${methods.join(', ')}, and not ${c.req.method.slice(0, 20)}`
+    return problem(c, new Refusal('method_not_allowed', text))
   })
   app.route('/', consoleRoutes())
   for (const routes of ROUTES) routes(app, service)

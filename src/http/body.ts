@@ -1,8 +1,8 @@
 import type { Context } from 'hono'
 import type { z } from 'zod'
 import { type FieldError, Refusal } from '../errors.ts'
+import { fitted } from '../field-errors.ts'
 import { jsonProblems } from '../json.ts'
-import { nearest } from '../nearest.ts'
 
 /**
  * The JSON body, checked against its schema.
@@ -80,50 +80,7 @@ export function invalid(errors: FieldError[]): Refusal {
 }
 
 function parseWith<S extends z.ZodObject>(schema: S, value: unknown): z.output<S> {
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  throw invalid(parsed.error.issues.flatMap((issue) => fieldErrors(issue, schema)))
+  const found = fitted(schema, value)
+  if (found.errors) throw invalid(found.errors)
+  return found.data
 }
-
-function fieldErrors(issue: z.core.$ZodIssue, schema: z.ZodObject): FieldError[] {
-  const path = issue.path
-    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
-    .join('')
-    .replace(/^\./, '')
-  if (issue.code !== 'unrecognized_keys') return [{ path, message: lowerFirst(issue.message) }]
-  const known =
-    issue.path.length === 0 ? Object.keys(schema.shape) : knownFields(schema, issue.path)
-  return issue.keys.map((key) => {
-    const near = nearest(key, known)
-    const hint = near === undefined ? '' : `, did you mean "${near}"?`
-    return { path: path === '' ? key : `${path}.${key}`, message: `is an unknown field${hint}` }
-  })
-}
-
-/** The fields of an object inside the schema, for "did you mean". */
-function knownFields(schema: z.ZodObject, path: readonly PropertyKey[]): string[] {
-  let inner: unknown = schema
-  for (const part of path) {
-    inner = unwrapped(inner)
-    if (typeof part === 'number') inner = (inner as { element?: unknown }).element
-    else inner = (inner as { shape?: Record<PropertyKey, unknown> }).shape?.[part]
-  }
-  return Object.keys((unwrapped(inner) as { shape?: object } | undefined)?.shape ?? {})
-}
-
-function unwrapped(schema: unknown): unknown {
-  let inner = schema
-  while (
-    typeof inner === 'object' &&
-    inner !== null &&
-    // An array unwraps to its element as well; the index in the path asks for that.
-    !('element' in inner) &&
-    'unwrap' in inner &&
-    typeof inner.unwrap === 'function'
-  ) {
-    inner = (inner as { unwrap(): unknown }).unwrap()
-  }
-  return inner
-}
-
-const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1)

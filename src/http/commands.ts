@@ -1,7 +1,9 @@
 import type { Context, Hono } from 'hono'
+import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands.ts'
+import { unknownCalls } from '../runtime/resume.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
-import { findCommand, findRun } from '../store/runs.ts'
+import { findCommand, findRun, loadCalls } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
 import { panelAfter, wantsHtml } from './agent-status.ts'
 import { cancelRun, extendRun, respond, resumeRun } from './contract/runs.ts'
@@ -31,10 +33,10 @@ export async function giveOnce(
   if (query?.wait !== undefined) service.connections.demand(identity.name)
   const earlier = await service.node.commands.earlier(keyed)
   const command = earlier ?? (await give(keyed))
-  const wait = query?.wait
-  if (wait !== undefined)
-    await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
-  const run = await findRun(service.reads, command.run_id)
+  const { run_id } = command
+  if (query?.wait !== undefined)
+    await waitForRun(service, { c, identity, run_id }, query.wait, (row) => isTerminal(row.status))
+  const run = await findRun(service.reads, run_id)
   const { command_id, kind, status, outcome } =
     (await findCommand(service.reads, command.command_id)) ?? command
   const shown = { command_id, kind, status, outcome }
@@ -64,12 +66,39 @@ export function commandRoutes(app: Hono, service: Service): void {
     .on(resumeRun, async (asked) => {
       const { reason } = asked.body
       const resolutions = asked.body.resolutions as never
+      const { run_id } = asked.params
       const act = () =>
         once(asked, (caller) =>
-          commands.resume(asked.params.run_id, caller, { reason, resolutions }),
+          commands
+            .resume(run_id, caller, { reason, resolutions })
+            .catch((error: unknown) => unresolved(service, run_id, resolutions ?? {}, error)),
         )
       const { c, identity } = asked
       if (!wantsHtml(c)) return act()
       return panelAfter(service, { c, identity, run: await existing(service, c) }, act)
     })
+}
+
+/** So many calls are named in a sentence; the problem document has them all. */
+const NAMED_MAX = 10
+
+/** Says of a resume that was refused for calls of unknown outcome which they are, and what is wanted of them. */
+async function unresolved(
+  { reads }: Service,
+  runId: string,
+  resolutions: object,
+  error: unknown,
+): Promise<never> {
+  if (!(error instanceof Refusal) || error.code !== 'unknown_tool_call') throw error
+  const unknown_calls = unknownCalls(await loadCalls(reads, runId))
+    .filter(({ tool_call_id }) => !Object.hasOwn(resolutions, tool_call_id))
+    .map(({ tool_call_id, tool }) => ({ tool_call_id, tool }))
+  const names = unknown_calls.map(({ tool_call_id, tool }) => `${tool_call_id} (${tool})`)
+  const more = names.length > NAMED_MAX ? ` and ${names.length - NAMED_MAX} more` : ''
+  const example = JSON.stringify(unknown_calls[0]?.tool_call_id ?? 'tool_call_id')
+  throw new Refusal(
+    error.code,
+    `whether they happened is not known of the calls ${names.slice(0, NAMED_MAX).join(', ')}${more}: resume with "resolutions": {${example}: {"outcome": "succeeded", "result": …}}, where the outcome of each is "succeeded", "failed" or "retry"`,
+    { ...error.details, unknown_calls },
+  )
 }

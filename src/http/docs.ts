@@ -51,7 +51,8 @@ function pageOf(
           <p>
             The same for programs: <a href="/openapi.json">openapi.json</a>. Times are RFC 3339 UTC,
             durations like <code>"30s"</code>. Errors are problem documents (RFC 9457) with a stable
-            <code>code</code>.
+            <code>code</code>. A method that a path does not have is answered with 405,
+            <code>method_not_allowed</code> and an <code>Allow</code> header.
           </p>
           ${tags.map(
             (tag) =>

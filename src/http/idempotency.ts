@@ -1,12 +1,16 @@
 import type { Context } from 'hono'
+import { Refusal } from '../errors.ts'
 import { hashJson } from '../json.ts'
+import type { Caller } from '../runtime/commands.ts'
+import type { Sql } from '../store/database.ts'
+import { findRequest, type KeptRequest, type RequestKey } from '../store/request-keys.ts'
 import { invalid } from './body.ts'
 
 const KEY_LENGTH_MAX = 255
 
 /**
- * The Idempotency-Key of a request and what it asks for. A key counts per caller and path, for as long as the run exists;
- * requests are the same by meaning, not by spelling. @throws Refusal validation_error
+ * The Idempotency-Key of a request and what it asks for. A key counts per caller and path, for as long as the run exists, or
+ * thirty days where an agent or a token is made; requests are the same by meaning, not by spelling. @throws Refusal validation_error
  */
 export function requestKey(c: Context): string | undefined {
   const key = c.req.header('idempotency-key')
@@ -21,6 +25,39 @@ export function requestKey(c: Context): string | undefined {
 export function commandKey(c: Context, body: object): { text: string; hash: string } | undefined {
   const text = requestKey(c)
   return text === undefined ? undefined : { text, hash: hashJson(withoutNulls(body)) }
+}
+
+/** Of a request that makes something other than a run or a command. @throws Refusal validation_error */
+export function makingKey(c: Context, { name }: Caller, body: object): RequestKey | undefined {
+  const key = commandKey(c, body)
+  return key && { ...key, requested_by: name }
+}
+
+/**
+ * Makes something, unless this caller has made it before under the same key; `make` answers `repeated` when the same request
+ * came at the same time and was first. @throws Refusal idempotency_conflict
+ */
+export async function onceMade<A>(
+  reads: Sql,
+  key: RequestKey | undefined,
+  { make, again }: { make: () => Promise<A | 'repeated'>; again: (target: string) => Promise<A> },
+): Promise<A> {
+  const earlier = key && (await findRequest(reads, key))
+  if (key && earlier) return again(targetOf(key, earlier))
+  const made = await make()
+  if (made !== 'repeated') return made
+  const first = key && (await findRequest(reads, key))
+  if (!key || !first) throw new Error('a repeated request has no first one')
+  return again(targetOf(key, first))
+}
+
+function targetOf(key: RequestKey, { target, request_hash }: KeptRequest): string {
+  if (request_hash === key.hash) return target
+  throw new Refusal(
+    'idempotency_conflict',
+    'this Idempotency-Key came with another request before',
+    { made: target },
+  )
 }
 
 /** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */

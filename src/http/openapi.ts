@@ -21,12 +21,10 @@ const problem = z
   })
   .meta({ id: 'Problem', description: 'RFC 9457' })
 
-const idempotencyKey = z
-  .string()
-  .min(1)
-  .max(255)
-  .optional()
-  .meta({ description: 'counts per caller and for as long as the run exists' })
+const idempotencyKey = z.string().min(1).max(255).optional().meta({
+  description:
+    'counts per caller, for as long as the run exists; for thirty days where an agent or a token is made',
+})
 
 const lastEventId = z
   .string()
@@ -48,7 +46,8 @@ export const openApi = (version: string) =>
       info: {
         title: 'Runlane',
         version,
-        description: 'A self-hosted runtime for AI-agent runs.',
+        description:
+          'A self-hosted runtime for AI-agent runs. Errors are problem documents (RFC 9457) with a stable `code`. A method that a path does not have is answered with 405, the code `method_not_allowed` and the others in `Allow`; a path that does not exist with 404; both with 401 to whoever is not known.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       security: [{ token: [] }, { session: [] }],

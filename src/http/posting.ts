@@ -35,9 +35,8 @@ export function postingRoutes(app: Hono, service: Service): void {
       for (const [index, body] of runs.entries()) {
         const path = `runs[${index}].`
         if (body.lane_policy === 'coalesce') {
-          throw invalid([
-            { path: `${path}lane_policy`, message: 'coalesce is not possible in a batch' },
-          ])
+          const message = 'must not be coalesce in a batch'
+          throw invalid([{ path: `${path}lane_policy`, message }])
         }
         const request = await checkedRequest(service, c, body, path)
         requests.push(keyed(c, request, runs, `#${index}`))
@@ -75,7 +74,10 @@ async function checkedRequest(
       message: 'must be enqueue with a run_at: the lane is judged when the run is due',
     })
   if (body.surface === 'child')
-    problems.push({ path: `${path}surface`, message: 'child runs are made by delegation' })
+    problems.push({
+      path: `${path}surface`,
+      message: 'must not be child: child runs are made by delegation',
+    })
   const conversation_id = body.conversation_id ?? newConversationId()
   const lane = laneKeyOf(body, conversation_id)
   if ('missing' in lane)

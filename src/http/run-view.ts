@@ -51,7 +51,7 @@ export function toSummary(row: RunView) {
     metadata: { ...row.metadata, resume_available: ended && blocker === null },
     resume_blocker: ended ? blocker : null,
     trace_id: row.traceparent?.split('-')[1] ?? null,
-    children: 0,
+    children: row.children,
     usage: { input_tokens: row.input_tokens, output_tokens: row.output_tokens },
   }
 }

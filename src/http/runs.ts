@@ -35,8 +35,9 @@ export function runRoutes(app: Hono, service: Service): void {
       const next_cursor = rows.length === query.limit ? (rows.at(-1)?.run_id ?? null) : null
       return answer(200, { runs: rows.map(toSummary), next_cursor, cursor })
     })
-    .on(contract.getRun, async ({ c, identity, query: { wait } }) => {
-      const run = await waitForRun(service, c, identity, wait, (row) => isTerminal(row.status))
+    .on(contract.getRun, async ({ c, identity, params: { run_id }, query: { wait } }) => {
+      const asked = { c, identity, run_id }
+      const run = await waitForRun(service, asked, wait, (row) => isTerminal(row.status))
       return answer(200, toRun(run))
     })
     .on(contract.listRunEvents, async ({ c, identity, query }) => {

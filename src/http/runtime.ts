@@ -40,6 +40,12 @@ export function runtimeRoutes(app: Hono, service: Service): void {
     ),
   )
 
+  routes.on(contract.interruptSubagent, (asked) =>
+    giveOnce(service, asked, (caller) =>
+      commands.interrupt(asked.params.run_id, caller, asked.body),
+    ),
+  )
+
   routes.on(contract.sweep, async ({ c, caller, body }) => {
     const { reason } = body
     const key = commandKey(c, body)

@@ -34,8 +34,10 @@ export function streamRoutes(app: Hono, service: Service): void {
   const { node } = service
   new Routes(app, service)
     .on(contract.streamRunEvents, async ({ c, query, identity }) => {
-      const run = await existing(service, c)
-      return serve(c, query, identity, { run_id: run.run_id }, run.run_id)
+      const { run_id } = await existing(service, c)
+      if (query.run_id !== undefined && query.run_id !== run_id)
+        throw invalid([{ path: 'run_id', message: 'must be the run of the path, or left out' }])
+      return serve(c, query, identity, { run_id }, run_id)
     })
     .on(contract.streamConversationEvents, async ({ c, query, identity, params }) => {
       if (params.id.length > 255)

@@ -2,18 +2,17 @@ import type { Context } from 'hono'
 import type { RunView } from '../store/runs.ts'
 import { findRun } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
-import { existing } from './run-of-path.ts'
+import { existingRun } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
-/** The run of the path, as soon as it is as wanted, or when the wait is over. @throws Refusal not_found */
+/** The run, as soon as it is as wanted, or when the wait is over. @throws Refusal not_found */
 export async function waitForRun(
   service: Service,
-  c: Context,
-  { name }: Identity,
+  { c, identity: { name }, run_id }: { c: Context; identity: Identity; run_id: string },
   waitMs: number | undefined,
   wanted: (row: RunView) => boolean,
 ) {
-  let run = await existing(service, c)
+  let run = await existingRun(service, run_id)
   if (waitMs === undefined || wanted(run)) return run
   const ended = AbortSignal.any([AbortSignal.timeout(waitMs), c.req.raw.signal])
   const leave = service.connections.take(name)

@@ -3,6 +3,10 @@ import type { AuditDraft } from '../store/flush.ts'
 import type { HostedRow } from '../store/rows.ts'
 import type { Caller } from './command-desk.ts'
 
+/** What the audit trail calls a command of this kind. */
+export const actionOf = (kind: string): string =>
+  `agent_runtime.${kind === 'interrupt' ? 'interrupt_subagent' : kind}`
+
 /** The audit row of a command that was refused before it was written. */
 export const refusedCommand = (
   run: HostedRow,
@@ -14,7 +18,7 @@ export const refusedCommand = (
   audit_key: newRecordId(),
   actor: caller.name,
   role: caller.role,
-  action: `agent_runtime.${kind}`,
+  action: actionOf(kind),
   target: run.run_id,
   run_id: run.run_id,
   reason: reason ?? null,

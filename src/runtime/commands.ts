@@ -30,7 +30,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { reason }: Reason,
-    kind: 'cancel' | 'stop' = 'cancel',
+    kind: 'cancel' | 'stop' | 'interrupt' = 'cancel',
   ): Promise<CommandRow> {
     const run = await this.#desk.find(runId)
     const message: RunMessage = {
@@ -49,6 +49,17 @@ export class Commands {
       )
     }
     return this.#desk.submit(run, caller, { kind, payload: {}, reason })
+  }
+
+  /**
+   * Cancels a child run alone: its parent is told, and goes on as its code decides.
+   * @throws Refusal not_found, not_a_subagent, not_cancellable
+   */
+  async interrupt(runId: string, caller: Caller, { reason }: Reason): Promise<CommandRow> {
+    const run = await this.#desk.find(runId)
+    if (run.parent_run_id !== null) return this.cancel(runId, caller, { reason }, 'interrupt')
+    const text = 'no run has delegated it: it is cancelled or stopped'
+    return this.#desk.refuse(run, caller, 'interrupt', reason, 'not_a_subagent', text)
   }
 
   /**

@@ -1,6 +1,8 @@
+import { clip } from '../clip.ts'
 import { isTerminal, type RunStatus } from '../store/rows.ts'
 import type { WaitFacts } from '../store/diagnosis.ts'
 import type { Gate } from './gates.ts'
+import { resumeBlocker } from './resume.ts'
 
 /** One reason why a run is not further: since when, who or what holds it, what shows it, what would unblock it. */
 export interface Cause {
@@ -38,26 +40,49 @@ export async function diagnose(
 ): Promise<Diagnosis | undefined> {
   const first = await read(runId)
   if (!first) return undefined
-  if (isTerminal(first.status))
-    return { summary: `The run has ended: ${first.status}.`, causes: [] }
+  if (isTerminal(first.status)) return { summary: endOf(first), causes: [] }
   const causes: Cause[] = []
   const seen = new Set<string>()
-  for (let facts: WaitFacts | undefined = first; facts && seen.size < CHAIN_MAX;) {
-    if (seen.has(facts.run_id)) {
-      causes.push({
-        ...cause('cycle', 'The chain of waiting runs comes back to itself.', 'cancel one of them'),
-        run_id: facts.run_id,
-      })
-      break
-    }
-    seen.add(facts.run_id)
+  const follow = async (facts: WaitFacts, above: readonly string[]): Promise<void> => {
     const { run_id } = facts
+    seen.add(run_id)
     causes.push(...causesOf(facts).map((one) => ({ ...one, run_id })))
-    const next: string | undefined =
-      facts.status === 'waiting_on_lane' ? facts.holder?.run_id : undefined
-    facts = next === undefined ? undefined : await read(next)
+    for (const next of waitedFor(facts)) {
+      if (next === run_id || above.includes(next)) {
+        const evidence = `The chain of waiting runs comes back to ${next}: none of them can go on.`
+        causes.push({ ...cause('cycle', evidence, 'cancel one of them'), run_id: next })
+      } else if (!seen.has(next) && seen.size < CHAIN_MAX) {
+        const found = await read(next)
+        if (found) await follow(found, [...above, run_id])
+      }
+    }
   }
+  await follow(first, [])
   return { summary: summaryOf(first, causes), causes }
+}
+
+/** The runs whose end, or whose lane, this one waits for. */
+function waitedFor({ status, holder, open_children }: WaitFacts): string[] {
+  if (status === 'waiting_on_lane') return holder ? [holder.run_id] : []
+  if (status !== 'waiting_on_child' && status !== 'cancel_requested') return []
+  return open_children.map((child) => child.run_id)
+}
+
+/** As much of an error message as a sentence holds. */
+const REASON_LENGTH_MAX = 300
+
+/** Why it ended, and whether it can go on. */
+function endOf(facts: WaitFacts): string {
+  const { status, error_code, error_message, unknown_calls } = facts
+  const reasons = [error_code, error_message && clip(error_message, REASON_LENGTH_MAX)]
+  const reason = reasons.filter(Boolean).join(': ')
+  const end = `The run has ended: ${status}${reason === '' ? '' : ` (${reason})`}.`
+  if (status === 'completed') return end
+  const blocker = resumeBlocker(facts)
+  if (blocker === null) return `${end} It can be resumed.`
+  return blocker.startsWith('unknown_tool_call')
+    ? `${end} It can be resumed by whoever says what became of ${unknown_calls.join(', ')} (resolutions).`
+    : `${end} It cannot be resumed: ${blocker}.`
 }
 
 const causesOf = (facts: WaitFacts): Omit<Cause, 'run_id'>[] => {
@@ -86,13 +111,12 @@ const EXPLAIN: Record<Waiting, Explain> = {
   running: (facts) => activeCauses(facts, facts.phase ?? 'It works.'),
   waiting_on_tool: (facts) => {
     const [first] = facts.calls
-    const names = facts.calls.map(({ tool }) => tool).join(', ')
     return [
       ...stuckCauses(facts),
       {
         ...cause(
           'tool.in_flight',
-          `Waiting for ${names || facts.tool || 'a tool'}.`,
+          `Waiting for ${callsOf(facts)}.`,
           'wait for it, or cancel the run',
         ),
         since: first?.started_at ?? facts.status_since,
@@ -102,14 +126,7 @@ const EXPLAIN: Record<Waiting, Explain> = {
       ...lostCauses(facts),
     ]
   },
-  waiting_on_child: (facts) => [
-    ...stuckCauses(facts),
-    {
-      ...cause('child.waiting', 'Waiting for a run that it delegated.', null),
-      since: facts.status_since,
-    },
-    ...lostCauses(facts),
-  ],
+  waiting_on_child: (facts) => [...stuckCauses(facts), ...childCauses(facts), ...lostCauses(facts)],
   waiting_on_human: ({ questions, status_since }) =>
     questions.length === 0
       ? [
@@ -133,6 +150,7 @@ const EXPLAIN: Record<Waiting, Explain> = {
       since: facts.cancel_requested_at,
       holder: facts.calls[0]?.tool_call_id ?? null,
     },
+    ...(facts.open_child_count > 0 ? childCauses(facts) : []),
     ...stuckCauses(facts),
     ...lostCauses(facts),
   ],
@@ -190,14 +208,33 @@ function queuedCauses({
   ]
 }
 
+function childCauses(facts: WaitFacts): Omit<Cause, 'run_id'>[] {
+  const { open_children, open_child_count, status_since } = facts
+  const [first] = open_children
+  const named = first
+    ? `${first.run_id} (${first.agent}), which is ${first.status}`
+    : 'a report of a run that has ended'
+  const others = open_child_count > 1 ? `, and for ${open_child_count - 1} more` : ''
+  const action = first ? `wait for ${first.run_id}, or interrupt it` : 'wait: it comes in seconds'
+  return [
+    {
+      ...cause('child.waiting', `Waiting for ${named}${others}.`, action),
+      since: status_since,
+      holder: first?.run_id ?? null,
+      current: open_child_count,
+    },
+  ]
+}
+
 function activeCauses(facts: WaitFacts, evidence: string): Omit<Cause, 'run_id'>[] {
   const bad = [...stuckCauses(facts), ...lostCauses(facts)]
   if (bad.length > 0) return bad
   return [{ ...cause('progressing', evidence, null), since: facts.last_progress_at }]
 }
 
-/** What the watchdog found; a tool that is silent is told by the call itself. */
-function stuckCauses({ stuck_reason, stuck_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
+/** What the watchdog found. */
+function stuckCauses(facts: WaitFacts): Omit<Cause, 'run_id'>[] {
+  const { stuck_reason, stuck_since } = facts
   if (stuck_reason === null) return []
   const gate = stuck_reason.startsWith('turn.')
     ? 'turn.exceeded'
@@ -208,10 +245,13 @@ function stuckCauses({ stuck_reason, stuck_since }: WaitFacts): Omit<Cause, 'run
         : 'model.no_progress'
   const action =
     gate === 'turn.exceeded' ? 'extend it, stop it or recycle it' : 'stop it or recycle it'
-  return [
-    { ...cause(gate, `The watchdog found it stuck: ${stuck_reason}.`, action), since: stuck_since },
-  ]
+  const what = gate === 'tool.in_flight' ? `its call of ${callsOf(facts)}` : 'it'
+  const evidence = `The watchdog found ${what} stuck: ${stuck_reason}.`
+  return [{ ...cause(gate, evidence, action), since: stuck_since }]
 }
+
+const callsOf = ({ calls, tool }: WaitFacts): string =>
+  calls.map((call) => call.tool).join(', ') || tool || 'a tool'
 
 function lostCauses({ owner }: WaitFacts): Omit<Cause, 'run_id'>[] {
   if (owner && owner.status !== 'dead' && owner.status !== 'stopped' && !owner.lease_over) return []

@@ -3,10 +3,9 @@ import { clip } from '../clip.ts'
 import { formatDuration } from '../duration.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
-import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
-import type { ModelReply } from '../agents/agent.ts'
+import { noteCall, noteResolution } from './call-facts.ts'
+import type { RunMessage } from './messages.ts'
 import { noteVerdict } from './verdicts.ts'
-import { SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
 
 const USER = 0
 const OPERATOR = 1
@@ -21,11 +20,7 @@ const ERROR_LENGTH_MAX = 2_000
  * caused writes nothing: the chart is the judge of which go together.
  */
 export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) => void> = {
-  noteCall(draft, message) {
-    if (message.type === 'tool.started') return noteToolStarted(draft, message.call)
-    if (message.type === 'tool.finished') return noteToolFinished(draft, message.call)
-    if (message.type === 'call.recorded') return noteRecorded(draft, message.call)
-  },
+  noteCall,
 
   noteProgress(draft, message) {
     if (message.type !== 'progress.reported') return
@@ -55,6 +50,14 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     if (message.type !== 'cancel.requested') return
     draft.fields.cancel_requested = true
     draft.event('cancel_requested', OPERATOR, { by: message.by, reason: message.reason })
+    if (draft.chart.context.children > 0) {
+      const why = message.reason === null ? '' : `: ${message.reason}`
+      draft.cascade(message.by, `the run that delegated it was cancelled${why}`)
+    }
+  },
+
+  noteDismissal(draft) {
+    draft.cascade(draft.runId, 'the run that delegated it has ended without waiting for it')
   },
 
   noteQuestions(draft, message) {
@@ -192,89 +195,6 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
       draft.event('run_stuck', OPERATOR, { stuck_reason, clock, limit_ms, since })
     } else draft.event('run_recovered', OPERATOR, { stuck_reason: was })
   },
-}
-
-function noteToolStarted(draft: RecordDraft, call: SessionCall): void {
-  draft.call(call)
-  draft.fields.tool = call.tool
-  draft.fields.phase = `calling ${call.tool}`
-  draft.event('tool_started', OPERATOR, {
-    tool_call_id: call.tool_call_id,
-    tool: call.tool,
-    effects: call.effects,
-  })
-}
-
-function noteToolFinished(draft: RecordDraft, call: SessionCall): void {
-  draft.call(call)
-  const { tool_call_id, tool, outcome, duration_ms } = call
-  draft.event('tool_finished', OPERATOR, { tool_call_id, tool, outcome, duration_ms })
-  draft.checkpoint('tool_result')
-}
-
-function noteRecorded(draft: RecordDraft, call: SessionCall): void {
-  draft.call(call)
-  if (call.kind === 'step') {
-    draft.event('step_finished', OPERATOR, { name: call.tool, duration_ms: call.duration_ms })
-    draft.checkpoint('tool_result')
-  }
-  if (call.kind === 'say') {
-    draft.fields.saying = clip(
-      typeof call.result === 'string' ? call.result : '',
-      SAYING_LENGTH_MAX,
-    )
-    draft.event('message', USER, {
-      role: 'assistant',
-      text: call.result,
-      message_id: call.tool_call_id,
-    })
-  }
-  if (call.kind === 'model' && call.outcome === 'succeeded') noteReply(draft, call)
-  if (call.kind === 'journal') {
-    draft.journal(call.result)
-    draft.event('journal_updated', OPERATOR, {
-      fields: Object.keys((call.result ?? {}) as object),
-    })
-    draft.checkpoint('journal_update')
-  }
-}
-
-/** The whole answer, its tool calls and its cost in one record, before any of those tools runs. */
-function noteReply(draft: RecordDraft, { tool_call_id, result, duration_ms }: SessionCall): void {
-  const { text, usage, model, finish_reason, quiet } = result as unknown as ModelReply
-  draft.fields.input_tokens += usage.input_tokens
-  draft.fields.output_tokens += usage.output_tokens
-  draft.event('model_call_finished', OPERATOR, {
-    tool_call_id,
-    model,
-    outcome: 'succeeded',
-    finish_reason,
-    usage,
-    duration_ms,
-  })
-  if (text !== '' && !quiet)
-    draft.event('message', USER, { role: 'assistant', text, message_id: tool_call_id })
-  draft.checkpoint('llm_response')
-}
-
-/** The human knows what became of the call: it is recorded as if it had told us itself. */
-function noteResolution(draft: RecordDraft, call: UnknownCall, resolution: Resolution): void {
-  if (resolution.outcome === 'retry') return draft.forgetCall(call.tool_call_id)
-  const failed = resolution.outcome === 'failed'
-  noteToolFinished(draft, {
-    ...call,
-    settled: null,
-    provider_call_id: null,
-    kind: 'tool',
-    args_hash: null,
-    input: null,
-    effects: 'unsafe',
-    outcome: resolution.outcome,
-    result: failed ? null : (resolution.result ?? null),
-    error_message: failed ? 'reported as failed by a human' : null,
-    duration_ms: null,
-    size: 0,
-  })
 }
 
 function askCrashLoop(draft: RecordDraft, reason: string): void {

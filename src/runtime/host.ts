@@ -1,17 +1,18 @@
 import { createActor, type AnyActorRef } from 'xstate'
 import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
+import type { ChildReport } from '../agents/port.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { Json } from '../json.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
-import { resolveStatus } from './codec.ts'
+import { lanesOf } from './delegation.ts'
 import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
-import { Hosted } from './hosted.ts'
-import { Ledger } from './ledger.ts'
+import { Hosted, ledgerOf } from './hosted.ts'
 import type { Logger } from './log.ts'
 import type { RunMessage } from './messages.ts'
+import { Reports } from './reports.ts'
 import { questionOf, unknownCalls } from './resume.ts'
 import { staleCancel } from './rules.ts'
 import { sessionPort } from './session-port.ts'
@@ -26,6 +27,8 @@ export interface HostOptions {
   loadCalls(runId: string): Promise<CallRow[]>
   /** Keeps the result of a run that was ended before it came. */
   keepLate(runId: string, output: Json): void
+  /** What became of a delegated run; undefined while it goes on. */
+  loadReport: (childRunId: string) => Promise<ChildReport | undefined>
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
@@ -57,14 +60,20 @@ export class Host {
     return this.#hosted.size
   }
 
+  /** Runs that take a place of this node: one that waits for other runs leaves it to them. */
+  get busy(): number {
+    let waiting = 0
+    for (const hosted of this.#hosted.values()) if (hosted.isWaitingOnChild) waiting += 1
+    return this.#hosted.size - waiting
+  }
+
   has(runId: string): boolean {
     return this.#hosted.has(runId)
   }
 
   /** A run that a commit of this node has claimed: the effects that the claim asks for are due. */
   start(row: HostedRow): void {
-    const hosted = this.#host(row)
-    if (hosted) hosted.actor.send({ type: 'effects.due', effects: ['startSession'] })
+    this.#host(row)?.actor.send({ type: 'effects.due', effects: ['startSession'] })
   }
 
   /** A run taken over from a dead node, or one of ours whose session is gone: the chart decides what follows. */
@@ -80,6 +89,12 @@ export class Host {
     hosted.actor.send({ ...message, ...(settled ? { settled } : {}) })
     hosted.feed()
     return true
+  }
+
+  /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
+  async reported(runId: string, childRunId: string): Promise<void> {
+    const { loadReport } = this.#options
+    await this.#hosted.get(runId)?.reported(childRunId, loadReport)
   }
 
   /** A run of this node. */
@@ -101,17 +116,19 @@ export class Host {
   expireCancels(): void {
     const { monotonicMs, cancelTimeoutMs } = this.#options
     for (const hosted of this.#hosted.values()) {
-      const age = hosted.cancelledAt === null ? 0 : monotonicMs() - hosted.cancelledAt
-      if (age > cancelTimeoutMs) void hosted.end(staleCancel(cancelTimeoutMs, age))
+      const { cancelledAt, ledger } = hosted
+      if (cancelledAt === null) continue
+      const age = monotonicMs() - cancelledAt
+      // Its own time begins when what it has delegated is over.
+      if (ledger.chart.context.children > 0) hosted.cancelledAt = monotonicMs()
+      else if (age > cancelTimeoutMs) void hosted.end(staleCancel(cancelTimeoutMs, age))
     }
   }
 
   /** Asks every session to stop at its next boundary. Resolves when all runs have left, or after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true
-    for (const hosted of this.#hosted.values()) {
-      hosted.drain()
-    }
+    for (const hosted of this.#hosted.values()) hosted.drain()
     if (this.#hosted.size === 0) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, timeoutMs)
@@ -126,6 +143,8 @@ export class Host {
   async handOverRest(timeoutMs: number): Promise<void> {
     for (const hosted of this.#hosted.values()) {
       hosted.endSession()
+      // The tree ends before its root: whoever adopts it waits on for what it has delegated.
+      if (hosted.isClosing && hosted.ledger.chart.context.children > 0) continue
       hosted.actor.send({ type: 'attempt.handed_over' })
     }
     await this.drain(timeoutMs)
@@ -143,20 +162,15 @@ export class Host {
     if (isSame && earlier.ledger.chart.context.attempt >= row.attempt) return undefined
     if (earlier) this.#leave(row.run_id, 'fenced')
     const { machine, root, log } = this.#options
-    let ledger: Ledger
-    let unrestorable: string | null = null
-    try {
-      ledger = Ledger.restore(row, machine)
-    } catch (error) {
-      unrestorable = error instanceof Error ? error.message : String(error)
-      ledger = new Ledger(row, resolveStatus(machine, row), machine)
-    }
+    const { ledger, unrestorable } = ledgerOf(row, machine)
     const actor = createActor(this.#logic, {
       input: { ledger },
       id: row.run_id,
       parent: root,
     } as never) as unknown as RunActor
-    const hosted = new Hosted(actor, ledger, this.#options.monotonicMs())
+    const reports = new Reports((childRunId) => this.#options.loadReport(childRunId))
+    const hosted = new Hosted(actor, ledger, reports, this.#options.monotonicMs())
+    if (ledger.status === 'cancel_requested') hosted.cancelledAt = this.#options.monotonicMs()
     this.#hosted.set(row.run_id, hosted)
     actor.start()
     if (unrestorable === null) return hosted
@@ -229,6 +243,7 @@ export class Host {
       agent,
       attempt: ledger.chart.context.attempt,
       input,
+      lanes: lanesOf(ledger.row),
       calls,
     }
     const { lease, monotonicMs } = this.#options
@@ -238,9 +253,13 @@ export class Host {
       lease,
       isOpen,
       fed: () => hosted.fed(isOpen),
+      reportOf: (childRunId) => hosted.reports.of(childRunId),
       onSaid: (message) => {
         hosted.vitals.note(message, monotonicMs())
         hosted.feed()
+        // Its code is over, the run is not: what an earlier attempt has delegated still is to end.
+        if (message.type === 'session.exited' && ledger.status === 'cancel_requested')
+          hosted.endSession()
       },
       onLate: (output) => this.#options.keepLate(run_id, output),
     })

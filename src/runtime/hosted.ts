@@ -1,7 +1,13 @@
+import type { RunMachine } from '../../machines/run.ts'
+import type { ChildReport } from '../agents/port.ts'
+import type { HostedRow } from '../store/rows.ts'
+import { resolveStatus } from './codec.ts'
+import { reportLetter } from './delegation.ts'
 import type { Session } from '../executors/local/session.ts'
 import type { RunActor, Settled } from './durable.ts'
-import type { Ledger } from './ledger.ts'
+import { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
+import type { Reports } from './reports.ts'
 import { Vitals } from './vitals.ts'
 import { type Performing, READ_SURFACES } from './audience.ts'
 import type { Watched } from './watchdog.ts'
@@ -15,6 +21,7 @@ export class Hosted {
   readonly actor: RunActor
   readonly ledger: Ledger
   readonly vitals: Vitals
+  readonly reports: Reports
   session: Session | null = null
   /** Counts sessions: what an earlier one still sends is dropped. */
   sessions = 0
@@ -25,9 +32,10 @@ export class Hosted {
   /** Starts of something new that wait until the run is no longer stuck. */
   #waiting: (() => void)[] = []
 
-  constructor(actor: RunActor, ledger: Ledger, now: number) {
+  constructor(actor: RunActor, ledger: Ledger, reports: Reports, now: number) {
     this.actor = actor
     this.ledger = ledger
+    this.reports = reports
     this.vitals = new Vitals(now)
   }
 
@@ -68,7 +76,32 @@ export class Hosted {
     this.sessions += 1
     this.session?.kill()
     this.session = null
+    this.reports.close()
     this.feed()
+  }
+
+  /** It was told to end, no code of it runs, and it waits for what it has delegated: its reports are for nobody to hear. */
+  get isClosing(): boolean {
+    return this.session === null && this.ledger.status === 'cancel_requested'
+  }
+
+  /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
+  async reported(
+    childRunId: string,
+    loadReport: (childRunId: string) => Promise<ChildReport | undefined>,
+  ): Promise<void> {
+    if (!this.isClosing) return this.reports.arrived(childRunId)
+    const found = await loadReport(childRunId)
+    if (!found || !this.isClosing) return
+    const report = { ...found, output: null }
+    const letter = reportLetter(childRunId)
+    this.actor.send({ type: 'child.reported', call: null, report, letter })
+    this.actor.send({ type: 'session.exited' })
+  }
+
+  /** Waits for other runs; its place is free for them. */
+  get isWaitingOnChild(): boolean {
+    return this.ledger.status === 'waiting_on_child'
   }
 
   /** Ended by force: from now on nothing that its executor says counts, and what it does is aborted. */
@@ -148,3 +181,16 @@ const answer =
   (resolve: (accepted: boolean) => void): Settled =>
   (refusal) =>
     resolve(refusal === undefined)
+
+/** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
+export function ledgerOf(
+  row: HostedRow,
+  machine: RunMachine,
+): { ledger: Ledger; unrestorable: string | null } {
+  try {
+    return { ledger: Ledger.restore(row, machine), unrestorable: null }
+  } catch (error) {
+    const unrestorable = error instanceof Error ? error.message : String(error)
+    return { ledger: new Ledger(row, resolveStatus(machine, row), machine), unrestorable }
+  }
+}

@@ -61,6 +61,9 @@ export class Ledger extends RecordDraft {
       else FACTS[action as RunFact](this, message)
     }
     this.#changeStatus(from, this.status)
+    // Nobody waits for them any more, however it came to its end.
+    if (before.context.children > 0 && isTerminal(this.status))
+      this.cascade(this.runId, `the run that delegated it is ${this.status}`)
     // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
     if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
     this.fields.stuck_reason = this.chart.context.stuck_reason
@@ -121,6 +124,7 @@ export class Ledger extends RecordDraft {
         checkpoint_type: fields.checkpoint_type,
         stuck_reason: fields.stuck_reason,
         turn_extended_ms: fields.turn_extended_ms,
+        children: fields.children,
         progress,
         model: fields.model,
         input_tokens: fields.input_tokens,

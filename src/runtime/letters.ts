@@ -1,5 +1,7 @@
 import type { InboxRow } from '../store/rows.ts'
-import type { Resolution, RunMessage, UnknownCall } from './messages.ts'
+import { actionOf } from './command-audit.ts'
+import { reportLetter } from './delegation.ts'
+import type { MessageOf, Resolution, RunMessage, UnknownCall } from './messages.ts'
 
 /** What a letter of the inbox says to the chart. Letters are written by this service only, so their form is known. */
 export function messageOfLetter(row: InboxRow): RunMessage | undefined {
@@ -9,7 +11,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
     dedupe_key: row.dedupe_key,
     command_id: textOrNull(row.payload['command_id']),
     audit: {
-      action: `agent_runtime.${row.kind}`,
+      action: actionOf(row.kind),
       actor: by,
       // An interrupt comes from whoever may post runs.
       role: textOrNull(row.payload['role']) ?? 'service',
@@ -19,7 +21,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
   }
   if (row.kind === 'recycle')
     return { type: 'run.recycled', forced: row.payload['force'] === true, by, letter }
-  if (row.kind === 'cancel' || row.kind === 'stop') {
+  if (row.kind === 'cancel' || row.kind === 'stop' || row.kind === 'interrupt') {
     return { type: 'cancel.requested', by, reason, letter }
   }
   if (row.kind === 'extend')
@@ -41,5 +43,17 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
   }
   return undefined
 }
+
+/** The child run whose report this letter announces. */
+export const childOfReport = ({ kind, payload }: InboxRow): string | undefined =>
+  kind === 'report' ? String(payload['child_run_id']) : undefined
+
+/** A report that came when its run was over: consumed, and nothing else. A resumed run reads the child's row itself. */
+export const unreadReport = (child_run_id: string): MessageOf<'child.reported'> => ({
+  type: 'child.reported',
+  call: null,
+  report: { child_run_id, status: 'completed', output: null, error_message: null },
+  letter: reportLetter(child_run_id),
+})
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)

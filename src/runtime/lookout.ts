@@ -25,8 +25,6 @@ export const ADOPT_MAX = 200
 export const ROUND_MS = 1000
 /** How often what the database says we own is held against what we host, even without a cause. */
 const RESYNC_MS = 10_000
-/** Runs that get their mail at the same time. */
-const MAIL_LANES = 16
 
 /**
  * What a node looks for by itself: claimable runs, mail, dead nodes, runs that are due, claims it was not told of. Hints
@@ -55,7 +53,7 @@ export class Lookout {
       committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
     await this.#deliverMail()
     const { due, claimable } = await whatWaits(reads)
-    if (due || (claimable && host.size < concurrency)) committer.claim()
+    if (due || (claimable && host.busy < concurrency)) committer.claim()
     await this.#armDueTimer()
     this.othersServe =
       database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
@@ -75,12 +73,7 @@ export class Lookout {
   async #deliverMail(): Promise<void> {
     const { database, lease, mailroom } = this.#options
     const letters = await pendingInbox(database.runtime, lease.epoch)
-    const runIds = [...new Set(letters.map((letter) => letter.run_id))]
-    for (let start = 0; start < runIds.length; start += MAIL_LANES) {
-      await Promise.all(
-        runIds.slice(start, start + MAIL_LANES).map((runId) => mailroom.deliver(runId)),
-      )
-    }
+    await mailroom.deliverAll([...new Set(letters.map((letter) => letter.run_id))])
   }
 
   /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */

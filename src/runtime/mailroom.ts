@@ -5,7 +5,7 @@ import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '..
 import type { Committer } from './committer.ts'
 import type { Host } from './host.ts'
 import { Ledger } from './ledger.ts'
-import { messageOfLetter } from './letters.ts'
+import { childOfReport, messageOfLetter, unreadReport } from './letters.ts'
 import type { Logger } from './log.ts'
 import type { MessageOf, RunMessage } from './messages.ts'
 import { retried } from './retried.ts'
@@ -25,6 +25,8 @@ export interface MailroomOptions {
 /** Lost races against other nodes on one run before the next round of the inbox is left to go on. */
 const TRIES = 8
 const OPERATOR = 1
+/** Runs that get their mail at the same time. */
+const LANES = 16
 
 /**
  * Brings inbox letters to their runs. The run of this node gets them as messages; a run without an owner (queued,
@@ -32,7 +34,8 @@ const OPERATOR = 1
  */
 export class Mailroom {
   #options: MailroomOptions
-  #delivering = new Map<string, Promise<void>>()
+  /** Deliveries under way, and the one after each: it has not read the inbox yet, so it does for all that ask now. */
+  #delivering = new Map<string, { done: Promise<void>; next: Promise<void> | null }>()
 
   constructor(options: MailroomOptions) {
     this.#options = options
@@ -40,16 +43,32 @@ export class Mailroom {
 
   /** Delivers what is in the inbox of a run. One delivery per run at a time; never throws. */
   deliver(runId: string): Promise<void> {
-    const before = this.#delivering.get(runId) ?? Promise.resolve()
-    const delivery = before
-      .then(() => this.#deliver(runId))
+    const underWay = this.#delivering.get(runId)
+    if (!underWay) return this.#start(runId)
+    underWay.next ??= underWay.done.then(() => this.#start(runId))
+    return underWay.next
+  }
+
+  #start(runId: string): Promise<void> {
+    const done = this.#deliver(runId)
       .catch((error: unknown) => {
         this.#options.log.warn({ run_id: runId, problem: String(error) }, 'mail not delivered yet')
       })
+      .finally(() => {
+        if (delivery.next === null) this.#delivering.delete(runId)
+      })
+    const delivery: { done: Promise<void>; next: Promise<void> | null } = { done, next: null }
     this.#delivering.set(runId, delivery)
-    return delivery.finally(() => {
-      if (this.#delivering.get(runId) === delivery) this.#delivering.delete(runId)
-    })
+    return done
+  }
+
+  async deliverAll(runIds: string[]): Promise<void> {
+    const waiting = [...runIds]
+    const lane = async (): Promise<void> => {
+      for (let runId = waiting.pop(); runId !== undefined; runId = waiting.pop())
+        await this.deliver(runId)
+    }
+    await Promise.all(Array.from({ length: Math.min(LANES, runIds.length) }, lane))
   }
 
   /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
@@ -77,8 +96,10 @@ export class Mailroom {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const letters = await inboxOf(runId)
       const messages = letters.flatMap((letter) => messageOfLetter(letter) ?? [])
-      if (messages.length === 0) return
+      const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
+      if (messages.length + reports.length === 0) return
       if (host.has(runId)) {
+        for (const childRunId of reports) void host.reported(runId, childRunId)
         // Answered when it is committed: whoever asked sees it in the run from then on.
         const settled = messages.map(
           (message) =>
@@ -90,6 +111,9 @@ export class Mailroom {
       const row = await loadRun(runId)
       if (!row) return
       if (row.owner_epoch !== null) return hint()
+      // Reports wait for the next attempt; of a run that is over nobody reads them any more.
+      if (isTerminal(row.status)) messages.push(...reports.map(unreadReport))
+      if (messages.length === 0) return
       if (await this.decide(row, messages)) return
     }
   }

@@ -1,5 +1,5 @@
 import type { RunEvent, WatchdogClock } from '../../machines/run-setup.ts'
-import type { ProgressReport, SessionCall } from '../agents/port.ts'
+import type { ChildReport, Delegation, ProgressReport, SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import type { AuditDraft, KeyDraft } from '../store/flush.ts'
 
@@ -46,9 +46,12 @@ export interface UnknownCall {
 }
 
 interface Payloads {
-  'call.recorded': { call: SessionCall }
+  'call.recorded': { call: SessionCall; child?: Delegation }
   'tool.started': { call: SessionCall }
   'tool.finished': { call: SessionCall }
+  'child.started': { call: SessionCall; child: Delegation }
+  /** Without a call when no code waits for it: its run is ending. */
+  'child.reported': { call: SessionCall | null; report: ChildReport }
   'progress.reported': Omit<ProgressReport, 'type'>
   'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
   'human.asked': { waitpoints: Question[] }

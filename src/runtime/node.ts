@@ -13,6 +13,7 @@ import {
   listWaitpoints,
   loadCalls,
   loadHosted,
+  loadReport,
 } from '../store/runs.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
@@ -108,6 +109,7 @@ export class RunlaneNode {
       startSession: options.executor({ deadline: this.lease.shared, retried }),
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
       keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
+      loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,
@@ -230,7 +232,7 @@ export class RunlaneNode {
 
   #claimWanted(releases: number): { epoch: number; limit: number } | null {
     if (!this.#actor.getSnapshot().hasTag('claims')) return null
-    const free = this.#options.concurrency - this.#host.size + releases
+    const free = this.#options.concurrency - this.#host.busy + releases
     return free > 0 ? { epoch: this.lease.epoch, limit: Math.min(free, CLAIM_MAX) } : null
   }
 
@@ -247,6 +249,7 @@ export class RunlaneNode {
     for (const row of answer.adopted)
       if (row.owner_epoch === epoch) this.#host.adopt(row, 'node_lost')
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
+    void this.#mailroom.deliverAll(answer.mail)
     this.feed.advance(answer.last_event_id)
     if (this.#lookout.othersServe) this.#hints.hint()
   }

@@ -1,7 +1,7 @@
 import type { SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import { newRecordId } from '../ids.ts'
-import type { AuditDraft, KeyDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
+import type { AuditDraft, KeyDraft, RunDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
 import type { CheckpointType, HostedRow, RunRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
 
@@ -18,6 +18,7 @@ export type RunFields = Pick<
   | 'checkpoint_type'
   | 'stuck_reason'
   | 'turn_extended_ms'
+  | 'children'
   | 'model'
   | 'input_tokens'
   | 'output_tokens'
@@ -56,6 +57,7 @@ export class RecordDraft {
       checkpoint_type: row.checkpoint_type,
       stuck_reason: row.stuck_reason,
       turn_extended_ms: row.turn_extended_ms,
+      children: row.children,
       model: row.model,
       input_tokens: row.input_tokens,
       output_tokens: row.output_tokens,
@@ -129,6 +131,18 @@ export class RecordDraft {
     this.open().waitpoints.push({ run_id: this.runId, ...waitpoint })
   }
 
+  child(child: RunDraft, size: number): void {
+    const draft = this.open()
+    draft.children.push(child)
+    draft.weight += size
+    this.fields.children += 1
+  }
+
+  /** The runs that it has delegated and that are not over are told to end. */
+  cascade(by: string, reason: string | null): void {
+    this.open().cascades.push({ run_id: this.runId, by, reason })
+  }
+
   /** Of the run nothing but its fields has changed. */
   touch(): void {
     this.open()
@@ -156,6 +170,8 @@ export class RecordDraft {
       keys: [],
       journals: [],
       waitpoints: [],
+      children: [],
+      cascades: [],
       outcomes: [],
       consumed: [],
       audits: [],

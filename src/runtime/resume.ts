@@ -19,6 +19,8 @@ export interface ResumeFacts {
   status: RunStatus
   checkpoint_type: CheckpointType | null
   error_code: string | null
+  parent_run_id: string | null
+  detached: boolean
   unknown_calls: string[]
 }
 
@@ -31,6 +33,8 @@ export function resumeBlocker(run: ResumeFacts): string | null {
     return `the run is ${run.status}, only failed and timed_out runs resume`
   if (run.status === 'cancelled') return 'a cancelled run is never resumed'
   if (run.status === 'completed') return 'the run is completed'
+  if (run.parent_run_id !== null && !run.detached)
+    return 'its end was reported to the run that delegated it'
   if (run.error_code === 'nondeterministic_replay')
     return 'its recorded calls do not fit its code (nondeterministic_replay)'
   if (run.checkpoint_type === null) return 'it has no checkpoint'

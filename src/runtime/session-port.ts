@@ -1,6 +1,7 @@
-import type { SessionPort } from '../agents/port.ts'
+import type { ChildReport, SessionPort } from '../agents/port.ts'
 import { SessionClosed } from '../errors.ts'
 import type { Json } from '../json.ts'
+import { reportLetter } from './delegation.ts'
 import type { RunActor, Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
 import type { MessageOf, RunMessage } from './messages.ts'
@@ -12,6 +13,8 @@ export interface SessionPortOptions {
   isOpen: () => boolean
   /** Resolves when the run may be fed: at once, unless it is stuck. */
   fed: () => Promise<void>
+  /** What became of a run that this one has delegated. */
+  reportOf: (childRunId: string) => Promise<ChildReport>
   /** Told of all that the session says, when it is decided. */
   onSaid: (message: RunMessage) => void
   /** Told of a result that comes when nothing counts any more. */
@@ -27,12 +30,13 @@ export function sessionPort({
   lease,
   isOpen,
   fed,
+  reportOf,
   onSaid,
   onLate,
 }: SessionPortOptions): SessionPort {
   const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
   const committed = (
-    message: { type: 'barrier.asked' } | MessageOf<'tool.started'>,
+    message: { type: 'barrier.asked' } | MessageOf<'tool.started'> | MessageOf<'child.started'>,
   ): Promise<boolean> =>
     new Promise((resolve, reject) => {
       if (!isOpen()) return reject(closed())
@@ -41,7 +45,7 @@ export function sessionPort({
         else reject(closed())
       }
       actor.send({ ...message, settled })
-      if (message.type === 'tool.started') onSaid(message)
+      if (message.type !== 'barrier.asked') onSaid(message)
     })
   const mayAct = async (): Promise<true> => {
     while (!lease.held) await lease.whenHeld()
@@ -58,11 +62,19 @@ export function sessionPort({
         if (message.type === 'run.completed') onLate(message.output)
         return
       }
-      actor.send(message)
+      // A report is consumed by the decision on it.
+      const letter =
+        message.type === 'child.reported'
+          ? { letter: reportLetter(message.report.child_run_id) }
+          : {}
+      actor.send({ ...message, ...letter })
       onSaid(message)
     },
     beat: () => {},
     begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
+    delegate: async (call, child) =>
+      (await committed({ type: 'child.started', call, child })) && mayAct(),
+    reportOf: (childRunId) => (isOpen() ? reportOf(childRunId) : Promise.reject(closed())),
     barrier,
     clearance: async () => {
       await fed()

@@ -56,6 +56,8 @@ const MOVES: ReadonlySet<RunMessage['type']> = new Set([
   'session.ready',
   'tool.started',
   'tool.finished',
+  'child.started',
+  'child.reported',
   'call.recorded',
   'progress.reported',
 ])

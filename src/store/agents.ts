@@ -2,6 +2,7 @@ import type { Json } from '../json.ts'
 import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
 import type { AuditDraft } from './flush.ts'
+import { keepRequest, type RequestKey } from './request-keys.ts'
 
 /** An agent that was declared over HTTP. */
 export interface DeclaredRow {
@@ -24,17 +25,22 @@ export async function listDeclared(sql: Sql): Promise<DeclaredRow[]> {
 /** Agents that can be declared, so that a list of them stays one page. */
 export const DECLARED_MAX = 1_000
 
-/** Writes the agent and its audit row; true when the name is new, `full` when there are too many. */
+/**
+ * Writes the agent and its audit row, and once under a key. Nothing is written when there are too many (`full`), and when a
+ * request had the key before (`repeated`).
+ */
 export async function saveDeclared(
   sql: Sql,
   agent: { name: string; definition: Json; declared_by: string },
   audit: AuditDraft,
-): Promise<'created' | 'replaced' | 'full'> {
+  key?: RequestKey,
+): Promise<'created' | 'replaced' | 'full' | 'repeated'> {
   return sql.begin(async (transaction) => {
     await transaction`lock table runlane.agents in share row exclusive mode`
     const [others] = await transaction<{ count: number }[]>`
       select count(*)::int as count from runlane.agents where name <> ${agent.name}`
     if ((others?.count ?? 0) >= DECLARED_MAX) return 'full'
+    if (key && !(await keepRequest(transaction, key, agent.name))) return 'repeated'
     const [row] = await transaction<{ created: boolean }[]>`
       insert into runlane.agents as a (name, definition, declared_by, created_at, updated_at)
       values (${agent.name}, ${transaction.json(agent.definition as never)}, ${agent.declared_by}, runlane.now(), runlane.now())

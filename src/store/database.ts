@@ -110,7 +110,7 @@ function connect(target: DatabaseTarget, max: number, timeoutMs = STATEMENT_TIME
 }
 
 /** Postgres text of a timestamptz (or its JSON form) → RFC 3339 UTC with milliseconds. */
-const rfc3339 = (text: string): string => new Date(text).toISOString()
+export const rfc3339 = (text: string): string => new Date(text).toISOString()
 
 /** A one-dimensional text[] as Postgres writes and reads it; ours have no nulls. */
 const arrayText = (items: string[]): string =>

@@ -1,5 +1,5 @@
-import type { Sql } from './database.ts'
-import type { RunStatus } from './rows.ts'
+import { rfc3339, type Sql } from './database.ts'
+import type { CheckpointType, RunStatus } from './rows.ts'
 
 /** What the database knows about why a run waits; times are RFC 3339 text. */
 export interface WaitFacts {
@@ -34,6 +34,17 @@ export interface WaitFacts {
   serving: number
   /** The node that hosts it; null when none does. */
   owner: { node_id: string; status: string; last_seen_at: string; lease_over: boolean } | null
+  ended_at: string | null
+  error_code: string | null
+  error_message: string | null
+  checkpoint_type: CheckpointType | null
+  /** Unsafe tool calls of a run that has ended, whose outcome is not known. */
+  unknown_calls: string[]
+  parent_run_id: string | null
+  detached: boolean
+  /** Delegated runs that are not over and that it waits for, oldest first; no more than twenty are named. */
+  open_children: { run_id: string; agent: string; status: RunStatus }[]
+  open_child_count: number
   /** Tool calls in flight. */
   calls: { tool_call_id: string; tool: string; started_at: string }[]
   questions: {
@@ -52,7 +63,18 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'run_id', r.run_id, 'status', r.status, 'detail', r.detail, 'status_since', r.status_since, 'run_at', r.run_at,
       'holds_lane', r.holds_lane, 'lane_key', r.lane_key, 'stuck_reason', r.stuck_reason, 'stuck_since', r.stuck_since,
       'phase', r.phase, 'tool', r.tool, 'attempt', r.attempt, 'last_progress_at', r.last_progress_at,
-      'cancel_requested_at', r.cancel_requested_at,
+      'cancel_requested_at', r.cancel_requested_at, 'ended_at', r.ended_at, 'error_code', r.error_code,
+      'error_message', r.error_message, 'checkpoint_type', r.checkpoint_type,
+      'unknown_calls', (select coalesce(json_agg(u.tool_call_id order by u.position), '[]')
+        from runlane.agent_tool_results u where r.ended_at is not null and u.run_id = r.run_id and u.outcome = 'started'
+          and u.kind = 'tool' and u.effects = 'unsafe'),
+      'parent_run_id', r.parent_run_id, 'detached', r.detached,
+      'open_child_count', (select count(*)::int from runlane.agent_runs c where c.parent_run_id = r.run_id
+        and c.ended_at is null and not c.detached),
+      'open_children', (select coalesce(json_agg(json_build_object('run_id', k.run_id, 'agent', k.agent,
+          'status', k.status) order by k.run_id), '[]') from (select c.run_id, c.agent, c.status
+        from runlane.agent_runs c where c.parent_run_id = r.run_id and c.ended_at is null and not c.detached
+        order by c.run_id limit 20) as k),
       'holder', (select json_build_object('run_id', h.run_id, 'status', h.status, 'since', h.status_since)
         from runlane.agent_runs h where h.lane_key = r.lane_key and h.holds_lane and h.run_id <> r.run_id),
       'ahead', (select count(*)::int from runlane.agent_runs a where r.status = 'waiting_on_lane'
@@ -73,5 +95,18 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
         from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')
     ) as facts
     from runlane.agent_runs r where r.run_id = ${runId}`
-  return row?.facts
+  return row && withTimes(row.facts)
 }
+
+/** Times within JSON are as Postgres writes them there: here they become what all other answers have. */
+function withTimes(facts: WaitFacts): WaitFacts {
+  const text = JSON.stringify(facts, (name, value: unknown) =>
+    typeof value === 'string' && TIMES.has(name) ? rfc3339(value) : value,
+  )
+  return JSON.parse(text) as WaitFacts
+}
+
+const TIMES: ReadonlySet<string> = new Set([
+  ...['status_since', 'stuck_since', 'run_at', 'last_progress_at', 'cancel_requested_at', 'since'],
+  ...['ended_at', 'paused_at', 'last_seen_at', 'started_at', 'created_at', 'expires_at'],
+])

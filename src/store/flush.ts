@@ -14,6 +14,8 @@ export interface RunDraft {
   conversation_id: string
   parent_run_id: string | null
   root_run_id: string
+  /** A child run that reports to nobody. */
+  detached?: boolean
   agent: string
   surface: string
   created_by: string
@@ -63,6 +65,8 @@ export interface RowChange {
   checkpoint_type: CheckpointType | null
   stuck_reason: string | null
   turn_extended_ms: number
+  /** Runs that it has delegated so far. */
+  children: number
   /** The run itself has moved; false for what the watchdog alone has to say. */
   progress: boolean
   model: string | null
@@ -134,6 +138,10 @@ export interface RunRecord {
   keys: (KeyDraft & { run_id: string })[]
   journals: { journal_key: string; content: Json; run_id: string }[]
   waitpoints: WaitpointDraft[]
+  /** Runs that it delegates: made with the decision, or not at all. */
+  children: RunDraft[]
+  /** Its open children are told to end. */
+  cascades: { run_id: string; by: string; reason: string | null }[]
   outcomes: { run_id: string; command_id: string; status: 'applied' | 'refused'; outcome: string }[]
   consumed: { run_id: string; dedupe_key: string }[]
   /** Audit rows of what was decided: written only if the record is. */
@@ -172,6 +180,8 @@ export interface FlushAnswer {
   groups: GroupAnswer[]
   claimed: HostedRow[]
   adopted: HostedRow[]
+  /** Runs that letters were written to: reports of children, cancels of parents. */
+  mail: string[]
   last_event_id: number
 }
 
@@ -224,6 +234,14 @@ export function flushText(flush: Flush): string {
   put(
     'waitpoints',
     records.flatMap((record) => record.waitpoints),
+  )
+  put(
+    'children',
+    records.flatMap((record) => record.children.map((child, ord) => ({ ord, ...child }))),
+  )
+  put(
+    'cascades',
+    records.flatMap((record) => record.cascades),
   )
   put(
     'outcomes',

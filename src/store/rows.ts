@@ -72,6 +72,10 @@ export interface RunRow {
   /** What the watchdog found; null while all is well. */
   stuck_reason: string | null
   stuck_since: string | null
+  /** Runs that it has delegated so far. */
+  children: number
+  /** Delegated without anybody waiting for it. */
+  detached: boolean
   /** How much longer its turns may take than their clock says. */
   turn_extended_ms: number
   /** The model called last, as `provider:model`. */
@@ -93,6 +97,8 @@ export interface RunOptions {
   execution_timeout_override?: string | null
   callback_url?: string | null
   traceparent?: string
+  /** Of a child run: the lanes of the runs above it, the nearest first. */
+  lanes_above?: string[]
 }
 
 /** A run as a node hosts it: the row with its payloads. */
@@ -122,7 +128,7 @@ export interface RunEventRow {
 
 /** How a side effect may be repeated: never, freely, or under a stable idempotency key. */
 export type Effects = 'none' | 'idempotent' | 'unsafe'
-export type CallKind = 'tool' | 'step' | 'model' | 'value' | 'say' | 'journal'
+export type CallKind = 'tool' | 'step' | 'model' | 'value' | 'say' | 'journal' | 'delegate'
 
 /** A row of the idempotency envelope. */
 export interface CallRow {

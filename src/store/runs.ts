@@ -1,3 +1,4 @@
+import type { ChildReport } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import type { Sql } from './database.ts'
 import {
@@ -233,7 +234,7 @@ export async function keyedRunIds(
   return rows.map((row) => row.run_id)
 }
 
-/** Inbox rows of runs that this node owns or that nobody owns, oldest first. */
+/** Inbox rows of runs that this node owns or that nobody owns, oldest first. Reports wait until their run is active. */
 export async function pendingInbox(
   sql: Sql,
   epoch: number,
@@ -241,12 +242,21 @@ export async function pendingInbox(
   return sql<(InboxRow & { owned: boolean })[]>`
     select i.run_id, i.kind, i.dedupe_key, i.payload, r.owner_epoch is not null as owned
     from runlane.run_inbox i join runlane.agent_runs r using (run_id)
-    where r.owner_epoch = ${epoch} or r.owner_epoch is null order by i.id limit 500`
+    where r.owner_epoch = ${epoch}
+      or (r.owner_epoch is null and (i.kind <> 'report' or r.ended_at is not null)) order by i.id limit 500`
 }
 
 export async function inboxOf(sql: Sql, runId: string): Promise<InboxRow[]> {
   return sql<InboxRow[]>`
-    select run_id, kind, dedupe_key, payload from runlane.run_inbox where run_id = ${runId} order by id limit 100`
+    select run_id, kind, dedupe_key, payload from runlane.run_inbox where run_id = ${runId}
+    order by kind = 'report', id limit 100`
+}
+
+/** What became of a delegated run; undefined while it is not over. */
+export async function loadReport(sql: Sql, childRunId: string): Promise<ChildReport | undefined> {
+  const [row] = await sql<{ report: ChildReport | null }[]>`
+    select runlane.child_report(${childRunId}) as report`
+  return row?.report ?? undefined
 }
 
 /** Milliseconds until the next run_at in the line of coming runs; null when none waits for its time. */

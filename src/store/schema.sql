@@ -70,7 +70,9 @@ create table runlane.agent_runs (
   model text,
   stuck_reason text,
   stuck_since timestamp with time zone,
-  turn_extended_ms bigint not null default 0
+  turn_extended_ms bigint not null default 0,
+  children integer not null default 0,
+  detached boolean not null default false
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (
@@ -182,6 +184,14 @@ create table runlane.replacement_keys (
   request_hash text not null
 );
 
+create table runlane.request_keys (
+  requested_by text not null,
+  key text not null,
+  request_hash text not null,
+  target text not null,
+  created_at timestamp with time zone not null
+);
+
 create table runlane.run_commands (
   command_id text not null,
   run_id text not null,
@@ -282,6 +292,8 @@ alter table runlane.reconciling add constraint reconciling_single_check CHECK (s
 
 alter table runlane.replacement_keys add constraint replacement_keys_pkey PRIMARY KEY (created_by, idempotency_key);
 
+alter table runlane.request_keys add constraint request_keys_pkey PRIMARY KEY (requested_by, key);
+
 alter table runlane.run_commands add constraint run_commands_pkey PRIMARY KEY (command_id);
 
 alter table runlane.run_commands add constraint run_commands_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'applied'::text, 'refused'::text])));
@@ -326,6 +338,8 @@ CREATE UNIQUE INDEX api_tokens_name ON runlane.api_tokens USING btree (name) WHE
 
 CREATE INDEX queue_pauses_of_queue ON runlane.queue_pauses USING btree (queue, resumed_at);
 
+CREATE INDEX request_keys_age ON runlane.request_keys USING btree (created_at);
+
 CREATE UNIQUE INDEX run_commands_of_key ON runlane.run_commands USING btree (requested_by, ((payload ->> 'idempotency_key'::text))) WHERE (payload ? 'idempotency_key'::text);
 
 CREATE INDEX run_commands_of_run ON runlane.run_commands USING btree (run_id);
@@ -342,6 +356,8 @@ create view runlane.agent_checkpoints as
   WHERE (event_type = 'checkpoint_created'::text);
 
 -- function runlane.adopt(adopter bigint, all_others boolean, wanted integer, at timestamp with time zone) returns text[]
+
+-- function runlane.child_report(child text) returns jsonb
 
 -- function runlane.claim(claimer bigint, wanted integer, at timestamp with time zone) returns text[]
 
@@ -360,3 +376,5 @@ create view runlane.agent_checkpoints as
 -- function runlane.repair_lanes(wanted integer, dry boolean) returns json
 
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
+
+-- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]

@@ -1,6 +1,7 @@
 import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
 import type { AuditDraft } from './flush.ts'
+import { forgetRequest, keepRequest, type RequestKey } from './request-keys.ts'
 
 export interface TokenRow {
   id: string
@@ -19,20 +20,33 @@ export async function saveToken(sql: Sql, token: NewToken): Promise<boolean> {
   return (await findToken(sql, token.hash)) !== undefined
 }
 
-/** With its audit row; undefined when a token in use has the name. */
+/**
+ * With its audit row, and once under a key. Undefined, and nothing is written, when a token in use has the name;
+ * `repeated` when a request had the key before.
+ */
 export async function createToken(
   sql: Sql,
   token: NewToken,
   audit: AuditDraft,
-): Promise<TokenRow | undefined> {
+  key?: RequestKey,
+): Promise<TokenRow | 'repeated' | undefined> {
   return sql.begin(async (transaction) => {
+    if (key && !(await keepRequest(transaction, key, token.id))) return 'repeated'
     const [row] = await transaction<TokenRow[]>`
       insert into runlane.api_tokens (id, name, role, hash, created_at)
       values (${token.id}, ${token.name}, ${token.role}, ${token.hash}, runlane.now()) on conflict do nothing
       returning id, name, role, created_at, revoked_at`
     if (row) await recordAudit(transaction, audit)
+    else if (key) await forgetRequest(transaction, key)
     return row
   })
+}
+
+/** In use or revoked. */
+export async function findTokenById(sql: Sql, id: string): Promise<TokenRow | undefined> {
+  const [row] = await sql<TokenRow[]>`
+    select id, name, role, created_at, revoked_at from runlane.api_tokens where id = ${id}`
+  return row
 }
 
 /** True when it was in use until now. Its sessions end with it. */

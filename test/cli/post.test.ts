@@ -60,7 +60,12 @@ describe('run post', () => {
 
     const late = await wait(steps({ think: 60_000 }), '--wait', '200ms')
     expect(late).toMatchObject({ code: 4, json: [{ status: 'running' }] })
-    expect(late.stderr).toContain('did not end within 200 ms')
+    expect(JSON.parse(late.stderr)).toMatchObject({
+      error: {
+        code: 'wait_timeout',
+        detail: expect.stringMatching(/within 200ms: it is running$/),
+      },
+    })
     await postTo(`/runs/${late.json[0].run_id}/cancel`, {})
   })
 

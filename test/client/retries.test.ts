@@ -58,6 +58,30 @@ test('what carries no key is not repeated: whether it was done is left open', as
   expect((await direct.listTokens()).tokens.map(({ name }) => name)).toEqual(['once'])
 })
 
+test('a token asked for under a key is made once, and a lost secret is said to be lost', async () => {
+  const { proxy, client } = await behindProxy(service)
+  proxy.loseAnswers(1)
+  const wanted = { name: 'keyed', role: 'viewer' } as const
+  const made = await client.createToken(wanted, { idempotencyKey: 'token-1' })
+
+  expect(proxy.lost()).toBe(1)
+  expect(made).toMatchObject({ name: 'keyed', role: 'viewer' })
+  expect(made.token).toBeUndefined()
+  const { tokens } = await direct.listTokens()
+  expect(tokens.filter(({ name }) => name === 'keyed')).toEqual([made])
+})
+
+test('a declared agent whose answer is lost is declared again, and stays as one request', async () => {
+  const { proxy, client } = await behindProxy(service)
+  proxy.loseAnswers(1)
+  const agent = await client.declareAgent({ name: 'lost', models: ['openai:gpt-5.2'] })
+
+  expect(proxy.lost()).toBe(1)
+  expect(agent).toMatchObject({ name: 'lost', kind: 'declared' })
+  const rows = await allOf(direct.listAudit({ action: 'agent.declare' }))
+  expect(rows.filter(({ target }) => target === 'lost')).toHaveLength(1)
+})
+
 test('a read goes on when connections are cut, and when the service is back', async () => {
   const { proxy, client } = await behindProxy(service)
   await client.whoAmI()

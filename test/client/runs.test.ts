@@ -73,8 +73,11 @@ describe('waiting', () => {
     onTestFinished(() => void client.cancelRun(run_id).catch(() => {}))
 
     const error = await failureOf(client.wait(run_id, { timeoutMs: 300 }))
-    expect(error).toMatchObject({ status: undefined, code: 'wait_timeout' })
-    expect((error as RunlaneError).detail).toContain(run_id)
+    expect(error).toMatchObject({
+      ...{ status: undefined, code: 'wait_timeout' },
+      detail: expect.stringMatching(new RegExp(`^run ${run_id} .*: it is \\w+$`)),
+      problem: { run_id, run_status: expect.stringMatching(/\w/), stuck_reason: null },
+    })
   })
 
   test('ends at once with the signal, by its reason', async () => {
@@ -240,12 +243,17 @@ test('agents, charts and the service itself can be read', async () => {
   expect((await client.listNodes()).nodes).toHaveLength(1)
 })
 
-test('methods have the names of the operations of the contract', async () => {
+test('there is a method for each operation of the contract that is not for browsers, under its name', async () => {
   const { paths } = await client.request<{ paths: Record<string, object> }>('GET', '/openapi.json')
   const operations = Object.values(paths)
-    .flatMap((path) => Object.values(path) as { operationId?: string }[])
+    .flatMap((path) => Object.values(path) as { operationId: string }[])
     .map(({ operationId }) => operationId)
-  const own = new Set(['wait', 'events', 'request'])
-  const methods = Object.keys(client).filter((name) => !own.has(name))
-  expect(methods.filter((name) => !operations.includes(name))).toEqual(['getMachineDiagram'])
+  const methods = Object.keys(client)
+  const own = ['wait', 'events', 'request', 'getMachineDiagram']
+  expect(methods.filter((name) => !operations.includes(name)).toSorted()).toEqual(own.toSorted())
+  const byEvents = ['streamRunEvents', 'streamConversationEvents', 'streamEvents']
+  const forBrowsers = ['getOpenApi', 'getDocs', 'getConsole', 'logIn', 'logOut']
+  expect(operations.filter((name) => !methods.includes(name)).toSorted()).toEqual(
+    [...byEvents, ...forBrowsers].toSorted(),
+  )
 })

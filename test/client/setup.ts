@@ -6,8 +6,10 @@ import { type PlainProxy, startPlainProxy } from './plain-proxy.ts'
 
 type Options = Omit<Parameters<typeof createClient>[0], 'url' | 'token'>
 
-export const clientOf = (service: { url: string; token?: string }, options: Options = {}) =>
-  createClient({ url: service.url, token: service.token, ...options })
+export const clientOf = (
+  service: { url: string; token?: string | undefined },
+  options: Options = {},
+) => createClient({ url: service.url, token: service.token, ...options })
 
 /** A proxy before the service and a client that comes through it. */
 export const behindProxy = async (service: Service, options: Options = {}) => {

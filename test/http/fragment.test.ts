@@ -21,10 +21,6 @@ const JOURNAL = {
   findings: { best: 'Chez Ana' },
   handoff_next_action: 'Ask Ana herself',
 }
-/** In every text that an agent or a caller can choose. */
-const HOSTILE =
-  '"><img src=x onerror="window.hacked=1">\'</section></p><script>window.hacked=2</script>' +
-  '<a href="javascript:window.hacked=3" hx-get="/session" hx-trigger="load">&amp;\u202Elive\u202C 🤷🏽‍♀️ مرحبا %2F%00/?#'
 const HANGING = [{ tool: 'wait', hang: true, effects: 'none' }]
 
 describe.skipIf(!chromiumFound)('the status fragment in Chromium', () => {
@@ -76,7 +72,6 @@ describe.skipIf(!chromiumFound)('the status fragment in Chromium', () => {
       expect((await waitForRun(run_id)).status).toBe('cancelled')
       expect(await page.getByRole('status').textContent()).toContain('Run cancelled')
       expect(await panel(page).getByRole('button').count()).toBe(0)
-      expect(await panel(page).getAttribute('hx-get')).toBe(null)
       expect(await panel(page).count()).toBe(1)
       expect(await page.textContent('#elsewhere')).toBe('untouched')
       expect({ violations, errors }).toEqual({ violations: [], errors: [] })
@@ -118,6 +113,37 @@ describe.skipIf(!chromiumFound)('the status fragment in Chromium', () => {
       },
     )
   })
+
+  test.each(Object.keys(HTMX) as (keyof typeof HTMX)[])(
+    'after the end asks slowly for the next run, and leaves open what somebody reads, with %s',
+    async (htmx) => {
+      const conversationId = `slow with ${htmx}`
+      const { createRun, waitForRun, cancel } = api(service)
+      const first = await createRun(
+        scripted([{ journal: JOURNAL }, { fail: 'no' }], { conversation_id: conversationId }),
+      )
+      await waitForRun(first.run_id)
+      const { page, errors } = await chat({ conversationId, htmx, ownClock: true })
+      await shows(page, 'failed')
+      await page.getByText('Last known state').click()
+      await panel(page).evaluate('(shown) => { shown.dataset.before = "yes" }')
+      const polls: string[] = []
+      page.on('request', (sent) => polls.push(sent.url()))
+
+      // A timer that is due several times fires once: one poll in the first seconds would be one too many.
+      await page.clock.fastForward(8_000)
+      await page.clock.fastForward(2_500)
+      await page.waitForSelector('.agent-status:not([data-before])')
+      expect(polls).toHaveLength(1)
+      expect(await panel(page).locator('details[open]').count()).toBe(1)
+
+      const next = await createRun(scripted(HANGING, { conversation_id: conversationId }))
+      await page.clock.fastForward(10_500)
+      await shows(page, 'waiting_on_tool')
+      expect(errors).toEqual([])
+      await cancel(next.run_id)
+    },
+  )
 
   test('a button that comes too late says why, and shows what is', async () => {
     const conversationId = 'too late'
@@ -167,72 +193,6 @@ describe.skipIf(!chromiumFound)('the status fragment in Chromium', () => {
     expect(await panel(page).getByRole('button').count()).toBe(0)
     await cancel(run_id)
     await shows(page, 'cancelled')
-  })
-
-  describe('of hostile text, on a page that has no content security policy', () => {
-    const harmless = async (page: Page): Promise<void> => {
-      expect(await page.evaluate('window.hacked')).toBeUndefined()
-      expect(await page.title()).toBe('Chat')
-      expect(await page.locator('main :is(img, script, a)').count()).toBe(0)
-      expect(await page.locator('main [hx-get]').count()).toBeLessThan(2)
-      expect(await panel(page).count()).toBe(1)
-    }
-
-    test('shows a run that goes on as text', async () => {
-      const { createRun, cancel } = api(service)
-      const { run_id } = await createRun({
-        ...scripted([{ say: HOSTILE }, ...HANGING]),
-        agent: `scripted:${HOSTILE}`,
-        conversation_id: HOSTILE,
-      })
-      const { page, errors } = await chat({
-        conversationId: HOSTILE,
-        contentSecurityPolicy: false,
-      })
-      await shows(page, 'waiting_on_tool')
-
-      expect(await panel(page).textContent()).toContain(HOSTILE.slice(0, 190))
-      expect(await panel(page).getAttribute('aria-label')).toBe(`Status of scripted:${HOSTILE}`)
-      await harmless(page)
-      await button(page, 'Cancel').click()
-      await shows(page, 'cancelled')
-      await harmless(page)
-      expect(errors).toEqual([])
-      await cancel(run_id)
-    })
-
-    test('shows the hand-over of a failed run as text', async () => {
-      const conversationId = `failed ${HOSTILE}`
-      const fields = Object.keys(JOURNAL).map((name) => [name, HOSTILE])
-      const { run_id } = await api(service).createRun({
-        ...scripted([{ journal: Object.fromEntries(fields) }, { fail: HOSTILE }]),
-        conversation_id: conversationId,
-      })
-      await api(service).waitForRun(run_id)
-      const { page, errors } = await chat({ conversationId, contentSecurityPolicy: false })
-      await shows(page, 'failed')
-
-      await page.getByText('Last known state').click()
-      const text = (await panel(page).textContent()) ?? ''
-      expect(text.split(HOSTILE)).toHaveLength(1 + 1 + Object.keys(JOURNAL).length)
-      await harmless(page)
-      expect(errors).toEqual([])
-    })
-
-    test('puts nothing into the page for a conversation that is not there', async () => {
-      const { page } = await chat({
-        conversationId: `none ${HOSTILE}`,
-        contentSecurityPolicy: false,
-      })
-      await eventually(() => page.evaluate('window.asked'), { message: 'the answer' })
-
-      expect(await page.textContent('main')).toContain('asking')
-      expect(await page.evaluate('window.hacked')).toBeUndefined()
-      const { body } = await api(service).get(
-        `/conversations/${encodeURIComponent(HOSTILE)}x/agent-status`,
-      )
-      expect(body).toMatchObject({ code: 'not_found', detail: expect.stringContaining('<img') })
-    })
   })
 
   test('texts of 10,000 characters without a space stay whole and inside the page', async () => {

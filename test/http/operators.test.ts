@@ -173,6 +173,9 @@ describe('diagnosis', () => {
     ])
     expect(summary).toContain(`held by ${holder.run_id}`)
     expect(summary).toContain('Waiting for lost.')
+    expect((await diagnosisOf(holder)).summary).toBe(
+      'The run is waiting_on_tool: The watchdog found its call of lost stuck: tool_call.timeout(300ms).',
+    )
     await post(`${BASE}/runs/${holder.run_id}/recycle`, {})
     for (const run of [first, second])
       expect(await waitForRun(run.run_id)).toMatchObject({ status: 'completed' })
@@ -180,6 +183,47 @@ describe('diagnosis', () => {
       summary: 'The run has ended: completed.',
       causes: [],
     })
+  })
+
+  test('of a run that has ended says how, why, and whether it can be resumed', async () => {
+    const ended = async (steps: unknown[]) => {
+      const run = await createRun(scripted(steps))
+      await waitForRun(run.run_id)
+      return run
+    }
+    const failed = await ended([{ fail: 'no luck' }])
+    expect(await diagnosisOf(failed)).toEqual({
+      summary: expect.stringMatching(
+        /^The run has ended: failed \(\w+: no luck\)\. It can be resumed\.$/,
+      ),
+      causes: [],
+    })
+    const thinking = await createRun(scripted([{ think: 60_000 }]))
+    await cancel(thinking.run_id)
+    await waitForRun(thinking.run_id)
+    expect((await diagnosisOf(thinking)).summary).toMatch(
+      /^The run has ended: cancelled.*\. It cannot be resumed: a cancelled run is never resumed\.$/,
+    )
+    const open = await stuck(await hanging())
+    await post(`${BASE}/runs/${open.run_id}/recycle`, {})
+    await waitForRun(open.run_id)
+    expect((await diagnosisOf(open)).summary).toMatch(
+      /^The run has ended: failed \(recycled: .*\)\. It can be resumed by whoever says what became of tool_1/,
+    )
+  })
+
+  test('has its times as every other answer has them', async () => {
+    const run = await stuck(await hanging())
+    const { causes } = await diagnosisOf(run)
+    expect(causes).toHaveLength(2)
+    for (const { since } of causes) {
+      expect(since).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      expect(since).toBe(new Date(since).toISOString())
+    }
+    const { tool_results } = (await get(`/runs/${run.run_id}/tool-results`)).body
+    expect(causes[1].since).toBe(tool_results[0].started_at)
+    await post(`${BASE}/runs/${run.run_id}/recycle`, {})
+    await waitForRun(run.run_id)
   })
 
   test('of a run with a time: not before then', async () => {

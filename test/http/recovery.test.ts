@@ -237,7 +237,11 @@ describe.each(DATABASES)('on %s, after kill -9', (database) => {
 
     const bare = await resume(run_id)
     expectProblem(bare, { status: 409, code: 'unknown_tool_call' })
-    expect(bare.body.resume_blocker).toBe(ended['resume_blocker'])
+    expect(bare.body).toMatchObject({
+      resume_blocker: ended['resume_blocker'],
+      unknown_calls: [{ tool_call_id: 'charge', tool: expect.stringMatching(/\S/) }],
+      detail: expect.stringMatching(/charge \(.*"resolutions": \{"charge": \{"outcome"/),
+    })
     const strange = await resume(run_id, {
       resolutions: { charge: { outcome: 'retry' }, other: { outcome: 'retry' } },
     })

@@ -85,7 +85,7 @@ const bodies: Record<string, () => unknown> = {
   recycleRun: () => ({ force: true }),
 }
 /** What cannot be done in the state that things are in here, although the caller may. */
-const refusals: Record<string, number> = { respond: 409 }
+const refusals: Record<string, number> = { respond: 409, interruptSubagent: 409 }
 
 const owner: Api = api({ url: service.url, token: ours.token })
 const ended = await owner.createRun(scripted([{ fail: 'no luck' }], { conversation_id: 'ended' }))
@@ -245,7 +245,7 @@ describe('an action on what is not there is refused, and the audit trail says so
   })
 })
 
-test('a method that a path does not have is 404 for an admin, and 401 for nobody', async () => {
+test('a method that a path does not have is 405 with those that it has, and 401 for nobody', async () => {
   const paths = [...new Set(routes.map(({ path }) => path))]
   for (const path of paths) {
     const target = filled(path, {
@@ -255,9 +255,31 @@ test('a method that a path does not have is 404 for an admin, and 401 for nobody
       file: 'run',
       conversation_id: 'none',
     })
-    const response = await admin.request('PATCH', target)
-    expectProblem(response, { status: 404, code: 'not_found' })
-    const refused = await api({ url: service.url }).request('PATCH', target)
-    expectProblem(refused, { status: 401, code: 'unauthorized' })
+    // The batch is posted where a run of that id would be read.
+    const methods = routes
+      .filter(
+        (one) => one.path === path || (path === '/runs/batch' && one.path === '/runs/{run_id}'),
+      )
+      .flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
+    const wrong = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'].filter(
+      (method) => !methods.includes(method),
+    )
+    for (const method of wrong) {
+      const response = await admin.request(method, target)
+      expectProblem(response, { status: 405, code: 'method_not_allowed' })
+      const allowed = response.headers.get('allow')?.split(', ')
+      expect(allowed?.toSorted(), `${method} ${path}`).toEqual(methods.toSorted())
+      const refused = await api({ url: service.url }).request(method, target)
+      expectProblem(refused, { status: 401, code: 'unauthorized' })
+    }
   }
+})
+
+test('so it is with the files of the console; a path that is nowhere is 404', async () => {
+  const style = await admin.post('/console/console.css', {})
+  expectProblem(style, { status: 405, code: 'method_not_allowed' })
+  expect(style.headers.get('allow')).toBe('GET, HEAD')
+  for (const method of ['GET', 'PATCH', 'POST'])
+    expectProblem(await admin.request(method, '/nowhere'), { status: 404, code: 'not_found' })
+  expectProblem(await admin.get('/console/store/none.js'), { status: 404, code: 'not_found' })
 })

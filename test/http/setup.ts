@@ -39,7 +39,9 @@ export const expectProblem = (
   { status, headers, body }: ApiResponse,
   wanted: { status: number; code: string; paths?: readonly string[] },
 ): void => {
-  const errors: { path: string }[] = body?.errors ?? []
+  const errors: { path: string; message: string }[] = body?.errors ?? []
+  for (const { path, message } of errors)
+    expect(`${path} ${message}`).toSatisfy(() => goesOn(message))
   const paths = [...new Set(errors.map((error) => error.path))].toSorted()
   expect({ status, code: body?.code, paths, detail: body?.detail }).toEqual({
     status: wanted.status,
@@ -54,6 +56,11 @@ export const expectProblem = (
     status: wanted.status,
   })
 }
+
+/** A message reads on after the path of its field: a verb comes first, and nothing in it is a validator's own text. */
+const goesOn = (message: string): boolean =>
+  /^(is|has|must|may|does|contains|needs|cannot) \S/.test(message) &&
+  !/Invalid |received|[<>]=/.test(message)
 
 /** A run of the scripted agent, `more` being further fields of the body. */
 export const scripted = (steps: readonly unknown[], more: Record<string, unknown> = {}) => ({

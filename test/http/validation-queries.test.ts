@@ -42,6 +42,7 @@ test.each<[string, string[], string?]>([
   ['/runs/:id/statechart?at=', bad.sequence],
   ['/runs/:id/agent-events?visibility=', ['', 'all']],
   ['/runs/:id/agent-events?after_sequence=', bad.sequence],
+  ['/runs/:id/agent-events?run_id=', ['run_none', '', ...bad.text]],
   ['/conversations/c/agent-events?run_id=', bad.text],
   ['/agent-events?visibility=', ['none']],
 ])('GET %s refuses what does not fit and names the parameter', async (path, values, field) => {
@@ -49,6 +50,12 @@ test.each<[string, string[], string?]>([
   for (const value of values) {
     refused(await get(path.replace(':id', run_id) + value), name)
   }
+})
+
+test('a stream of a run may name that run once more', async () => {
+  const { status, body } = await get(`/runs/${run_id}/agent-events?run_id=${run_id}`)
+  expect(status).toBe(200)
+  expect(body).toContain(`"run_id":"${run_id}"`)
 })
 
 test.each([
@@ -132,7 +139,7 @@ test('other paths and machines that are not there are 404, whatever they are cal
   for (const path of ['/machines/..%2f..%2fpackage.json', '/machines/%2e%2e.svg']) {
     expectProblem(await get(path), { status: 404, code: 'not_found' })
   }
-  expectProblem(await post('/runs/x', {}), { status: 404, code: 'not_found' })
+  expectProblem(await post('/runs/x/y', {}), { status: 404, code: 'not_found' })
 })
 
 test('nothing of all this touched the run, and nothing failed inside', async () => {

@@ -65,6 +65,7 @@ const notText = [1, '', long, [], {}, true]
 const wrong: [string, unknown[]][] = [
   ['agent', [undefined, null, ...notText]],
   ['conversation_id', notText],
+  ['conversation_id', ['.', '..']],
   ['surface', ['mail', 1, null, '']],
   ['channel', notText],
   ['sender_key', notText],

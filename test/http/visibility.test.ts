@@ -123,3 +123,29 @@ describe.each(ROLES)('%s', (role) => {
     for (const event of body.events) expect(event).not.toHaveProperty('created_by')
   })
 })
+
+test.each<[Role, boolean, boolean]>([
+  ['viewer', false, false],
+  ['service', true, false],
+  ['operator', true, true],
+  ['admin', true, true],
+])(
+  'agent-status says to a %s whether it can cancel: %s for the run that the service posted, %s for another',
+  async (role, ofOwn, ofForeign) => {
+    const statusOf = async (by: Api) => {
+      const { run_id, conversation_id } = await by.createRun(scripted([{ think: 60_000 }]))
+      const path = `/conversations/${conversation_id}/agent-status`
+      const json = await callers[role].get(path)
+      const panel = await callers[role].get(path, { accept: 'text/html' })
+      await served.cancel(run_id)
+      return { json: json.body.can_cancel, button: /<button/.test(panel.body) }
+    }
+    expect(await statusOf(callers.service)).toEqual({ json: ofOwn, button: ofOwn })
+    expect(await statusOf(served)).toEqual({ json: ofForeign, button: ofForeign })
+  },
+)
+
+test('agent-status of a run that has ended says to nobody that it can be cancelled', async () => {
+  const { body } = await callers.admin.get('/conversations/shared/agent-status')
+  expect(body).toMatchObject({ status: 'completed', can_cancel: false })
+})

@@ -165,7 +165,10 @@ describe('every state that is not terminal', () => {
           const event = { type: 'attempt.lost', reason: 'x', recovery, max_crashes: 2 } as const
           const next = step(state, event)
           if (!next) return false
-          if (statusOf(state) === 'cancel_requested') return statusOf(next) === 'cancelled'
+          if (statusOf(state) === 'cancel_requested')
+            return (
+              statusOf(next) === (state.context.children > 0 ? 'cancel_requested' : 'cancelled')
+            )
           if (!progressed && barren_attempts + 1 >= 2) return statusOf(next) === 'waiting_on_human'
           if (recovery === 'manual') return statusOf(next) === 'timed_out'
           return statusOf(next) === 'resuming' && next.context.attempt === attempt + 1

@@ -51,6 +51,8 @@ export async function attempt(
       await barrier()
       return true
     },
+    delegate: () => Promise.reject(new Error('nothing is delegated here')),
+    reportOf: () => Promise.reject(new Error('nothing is delegated here')),
     barrier,
     clearance: barrier,
     beat: () => {},
@@ -71,6 +73,7 @@ export const jobOf = (calls: CallRow[]): Job => ({
   agent: 'tested',
   attempt: 1,
   input: null,
+  lanes: ['conversation:c1'],
   calls,
 })
 

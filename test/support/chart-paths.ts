@@ -66,21 +66,28 @@ const ALWAYS: readonly RunEvent[] = [
   { type: 'run.recycled', forced: true },
 ]
 
+const CHILDREN: readonly RunEvent[] = [
+  { type: 'child.awaited' },
+  { type: 'child.reported' },
+  { type: 'children.dismissed' },
+]
+
 /** What can happen to a run here: the surroundings end no call that was not started, and no run is due twice. */
 export function eventsAt({ context }: RunSnapshot): RunEvent[] {
   return [
     ...ALWAYS,
     ...(context.delayed ? [{ type: 'run.due' } as const] : []),
     ...(context.tools > 0 ? [{ type: 'tool.finished' } as const] : []),
-    ...(context.children > 0 ? [{ type: 'child.reported' } as const] : []),
+    ...(context.children > 0 ? CHILDREN : []),
   ]
 }
 
 /** Counters are what makes the chart endless; beyond these a run only repeats itself. */
 const isFar = ({ context }: RunSnapshot): boolean =>
   context.attempt > 2 ||
-  context.tools > 2 ||
-  context.children > 2 ||
+  context.tools + context.children > 2 ||
+  // Children outlive the attempt: one that a later one finds is enough.
+  (context.attempt > 1 && context.children > 1) ||
   // Whatever a run does while it is stuck or unread, it does without: its first attempt shows all there is to see.
   ((context.stuck_clock !== null || context.orphan) &&
     (context.attempt > 1 || context.tools + context.children > 1))

@@ -20,6 +20,8 @@ export interface ChatOptions {
   readonly token?: string
   /** Without one, nothing but the fragment itself keeps hostile text from becoming script. */
   readonly contentSecurityPolicy?: boolean
+  /** The page's time goes by itself, and further when the test says so (`page.clock.fastForward`). */
+  readonly ownClock?: boolean
 }
 
 /**
@@ -33,6 +35,7 @@ export const openChat = async (
   options: ChatOptions,
 ): Promise<{ page: Page; violations: string[]; errors: string[] }> => {
   const page = await browser.newPage({ viewport: { width: 480, height: 800 } })
+  if (options.ownClock) await page.clock.install()
   const errors: string[] = []
   const violations: string[] = []
   page.on('pageerror', (error) => errors.push(error.message))

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { RunEvent } from '../../machines/run-setup.ts'
 import type { RunMessage } from '../../src/runtime/messages.ts'
 import type { SessionCall } from '../../src/agents/port.ts'
+import { newRunId } from '../../src/ids.ts'
 
 /** A call of a session as it would report it; ids of their own by `position`. */
 export const callOf = (position: number, changes: Partial<SessionCall> = {}): SessionCall => ({
@@ -30,6 +31,18 @@ export function messageOf(event: RunEvent, nth: number): RunMessage {
     payload['call'] = callOf(nth, { outcome: 'succeeded', settled: nth })
   if (event.type === 'call.recorded')
     payload['call'] = callOf(nth, { kind: 'step', outcome: 'succeeded', settled: nth })
+  if (event.type === 'child.started') {
+    const child_run_id = newRunId()
+    payload['call'] = callOf(nth, { kind: 'delegate', tool: 'scripted', effects: null })
+    payload['child'] = {
+      child_run_id,
+      agent: 'scripted',
+      input: { steps: [] },
+      namespace: null,
+      lane_key: `child:${child_run_id}`,
+      detach: false,
+    }
+  }
   if (event.type === 'human.answered') payload['token_id'] = `wp_${randomUUID()}`
   if (event.type === 'human.asked') {
     payload['waitpoints'] = Array.from({ length: event.questions }, (_, index) => ({
@@ -44,6 +57,10 @@ export function messageOf(event: RunEvent, nth: number): RunMessage {
 }
 
 const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
+  'child.reported': {
+    call: null,
+    report: { child_run_id: 'run_child', status: 'completed', output: null, error_message: null },
+  },
   'progress.reported': { phase: 'thinking' },
   'session.ready': { replayed: [] },
   'human.answered': { by: 'test', resolution: { outcome: 'retry' }, call: null },

@@ -45,4 +45,51 @@ export const BESIDE: Agent = {
   },
 }
 
-export const SCENARIO_AGENTS: readonly Agent[] = [STUBBORN, BESIDE]
+const thinking = (ms: number) => ({ steps: [{ think: ms }, { return: ms }] })
+const CALLS: NonNullable<Agent['tools']> = {
+  wait: {
+    effects: 'none',
+    execute: async (ms: number) => {
+      await delay(ms)
+      return ms
+    },
+  },
+}
+
+/** Its tool call and its child go on at the same time; the input says how long each of them takes. */
+export const TOGETHER: Agent = {
+  name: 'together',
+  tools: CALLS,
+  async run(ctx) {
+    const { tool, child } = ctx.input as { tool: number; child: number }
+    const called = ctx.tool('wait', tool)
+    await delay(100)
+    return Promise.all([called, ctx.delegate('scripted', thinking(child))])
+  },
+}
+
+/** Works while it waits for its child. */
+export const BUSY_PARENT: Agent = {
+  name: 'busy_parent',
+  tools: CALLS,
+  async run(ctx) {
+    const child = ctx.delegate('scripted', thinking(400))
+    await delay(100)
+    await ctx.say('and words', { chunks: 2 })
+    await ctx.step('beside', () => 1)
+    await ctx.tool('wait', 1)
+    return child
+  },
+}
+
+/** Does not wait for its child. */
+export const HASTY: Agent = {
+  name: 'hasty',
+  async run(ctx) {
+    void ctx.delegate('scripted', thinking(60_000))
+    await delay(100)
+    return 'without it'
+  },
+}
+
+export const SCENARIO_AGENTS: readonly Agent[] = [STUBBORN, BESIDE, TOGETHER, BUSY_PARENT, HASTY]

@@ -77,7 +77,7 @@ export const crashScenarios: readonly Scenario[] = [
   },
   {
     name: 'a run whose cancel was under way at a crash is cancelled',
-    needs: ['active.cancel_requested--attempt.lost[0]'],
+    needs: ['active.cancel_requested--attempt.lost[1]'],
     alone: {},
     async play({ service, deadlineMs, crash }) {
       const before = play(service, deadlineMs)

@@ -15,14 +15,11 @@ export function startInline(
   let isOver = false
   let ending: SessionMessage | null = null
   const reported: SessionPort = {
+    ...port,
     send: (message) => {
       if (END_MESSAGES.has(message.type)) ending = message
       port.send(message)
     },
-    barrier: () => port.barrier(),
-    clearance: () => port.clearance(),
-    begin: (call) => port.begin(call),
-    beat: () => port.beat(),
   }
   void runSession(agent, job, reported, control, tools).finally(() => {
     isOver = true

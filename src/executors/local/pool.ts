@@ -203,6 +203,8 @@ function watch(port: SessionPort, onSettled: () => void): SessionPort {
     barrier: () => port.barrier(),
     clearance: () => port.clearance(),
     begin: (call) => port.begin(call),
+    delegate: (call, child) => port.delegate(call, child),
+    reportOf: (childRunId) => port.reportOf(childRunId),
     beat: () => port.beat(),
   }
 }

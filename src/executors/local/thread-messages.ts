@@ -1,5 +1,11 @@
 import type { MessagePort } from 'node:worker_threads'
-import type { Job, SessionCall, SessionMessage } from '../../agents/port.ts'
+import type {
+  ChildReport,
+  Delegation,
+  Job,
+  SessionCall,
+  SessionMessage,
+} from '../../agents/port.ts'
 import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { Timeouts } from '../../agents/agent.ts'
 import type { AgentCard, AgentSource } from '../../agents/source.ts'
@@ -29,6 +35,7 @@ export type ToThread =
   | { type: 'start'; session: number; assignment: Assignment }
   | { type: 'cancel' | 'drain' | 'kill'; session: number }
   | { type: 'cleared'; session: number; id: number; accepted: boolean }
+  | { type: 'reported'; session: number; id: number; report: ChildReport }
   | { type: 'closed'; session: number; id: number }
   | { type: 'describe'; session: number; file: string }
 
@@ -38,6 +45,8 @@ export type FromThread =
   | { type: 'send'; session: number; message: SessionMessage }
   | { type: 'barrier' | 'clearance'; session: number; id: number }
   | { type: 'begin'; session: number; id: number; call: SessionCall }
+  | { type: 'delegate'; session: number; id: number; call: SessionCall; child: Delegation }
+  | { type: 'report'; session: number; id: number; child_run_id: string }
   | { type: 'beat'; session: number }
   /** The session's code has ended; `abandoned`: it was told to and did not, and may go on by itself. */
   | { type: 'over'; session: number; abandoned: boolean }

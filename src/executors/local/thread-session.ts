@@ -2,7 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { SessionTools } from '../../agents/context.ts'
 import { SessionControl } from '../../agents/control.ts'
 import type { Agent } from '../../agents/agent.ts'
-import type { SessionCall, SessionMessage, SessionPort } from '../../agents/port.ts'
+import type {
+  ChildReport,
+  Delegation,
+  SessionCall,
+  SessionMessage,
+  SessionPort,
+} from '../../agents/port.ts'
 import { runSession } from '../../agents/session.ts'
 import type { AgentSource } from '../../agents/source.ts'
 import { messageOf, SessionClosed } from '../../errors.ts'
@@ -22,7 +28,10 @@ export interface ThreadSessionOptions {
   onOver(): void
 }
 
-type Answer = { resolve: (accepted: boolean) => void; reject: (error: Error) => void }
+type Answer = {
+  resolve: (answer: boolean | ChildReport) => void
+  reject: (error: Error) => void
+}
 type Instruction = Exclude<ToThread, { type: 'start' | 'describe' }>
 
 /** One attempt inside a thread: its control, and its port to the main thread. */
@@ -51,6 +60,7 @@ export class ThreadSession implements SessionPort {
     const asked = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if (message.type === 'cleared') asked?.resolve(message.accepted)
+    else if (message.type === 'reported') asked?.resolve(message.report)
     else asked?.reject(new SessionClosed('the run is not ours any more'))
   }
 
@@ -67,6 +77,14 @@ export class ThreadSession implements SessionPort {
 
   begin(call: SessionCall): Promise<boolean> {
     return this.#ask((id) => ({ type: 'begin', session: this.#session, id, call }))
+  }
+
+  delegate(call: SessionCall, child: Delegation): Promise<boolean> {
+    return this.#ask((id) => ({ type: 'delegate', session: this.#session, id, call, child }))
+  }
+
+  reportOf(child_run_id: string): Promise<ChildReport> {
+    return this.#answerTo((id) => ({ type: 'report', session: this.#session, id, child_run_id }))
   }
 
   async barrier(): Promise<void> {
@@ -88,17 +106,17 @@ export class ThreadSession implements SessionPort {
 
   /** The answer may have been on its way while the process was frozen: the lease is checked here, at the last moment. */
   async #ask(question: (id: number) => FromThread): Promise<boolean> {
-    const accepted = await this.#answerTo(question)
+    const accepted = await this.#answerTo<boolean>(question)
     while (!this.#options.mayAct())
       await this.#answerTo((id) => ({ type: 'barrier', session: this.#session, id }))
     return accepted
   }
 
-  #answerTo(question: (id: number) => FromThread): Promise<boolean> {
+  #answerTo<T extends boolean | ChildReport>(question: (id: number) => FromThread): Promise<T> {
     this.#asked += 1
     const id = this.#asked
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject })
+      this.#waiting.set(id, { resolve: resolve as Answer['resolve'], reject })
       this.#options.post(question(id))
     })
   }

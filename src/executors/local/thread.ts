@@ -193,10 +193,16 @@ export class ExecutorThread {
       return held.port.send(message.message)
     }
     const { session, id } = message
-    const asked = askedOf(held.port, message)
-    asked.then(
+    const closed = (): void => this.#post({ type: 'closed', session, id })
+    if (message.type === 'report') {
+      held.port
+        .reportOf(message.child_run_id)
+        .then((report) => this.#post({ type: 'reported', session, id, report }), closed)
+      return
+    }
+    askedOf(held.port, message).then(
       (accepted) => this.#post({ type: 'cleared', session, id, accepted }),
-      () => this.#post({ type: 'closed', session, id }),
+      closed,
     )
   }
 
@@ -267,9 +273,10 @@ const isLate = ({ ending }: Held, message: FromThread): boolean =>
 
 function askedOf(
   port: SessionPort,
-  message: Extract<FromThread, { type: 'begin' | 'barrier' | 'clearance' }>,
+  message: Extract<FromThread, { type: 'begin' | 'delegate' | 'barrier' | 'clearance' }>,
 ): Promise<boolean> {
   if (message.type === 'begin') return port.begin(message.call)
+  if (message.type === 'delegate') return port.delegate(message.call, message.child)
   return (message.type === 'barrier' ? port.barrier() : port.clearance()).then(() => true)
 }
 

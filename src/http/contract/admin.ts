@@ -16,7 +16,8 @@ export const createToken = endpoint({
   tag: 'Administration',
   role: 'admin',
   audits: 'token.create',
-  does: 'makes an API token; its `token` is shown once and stored hashed',
+  does: 'makes an API token: 201; its `token` is shown once and stored hashed; with an `Idempotency-Key` seen before 200 and the same without its `token`',
+  keyed: true,
   body: z.strictObject({
     name: z
       .string()
@@ -24,7 +25,10 @@ export const createToken = endpoint({
       .meta({ description: 'what `created_by` and audit rows call its bearer: `token:<name>`' }),
     role,
   }),
-  answers: { 201: z.object({ ...tokenFields, token: text }).meta({ id: 'NewApiToken' }) },
+  answers: {
+    201: z.object({ ...tokenFields, token: text }).meta({ id: 'NewApiToken' }),
+    200: apiToken,
+  },
   refuses: ['token_exists'],
 })
 

@@ -33,7 +33,9 @@ export const agentStatus = z
     phase: line,
     saying: line,
     since: time,
-    can_cancel: z.boolean(),
+    can_cancel: z.boolean().meta({
+      description: 'it goes on, was not asked to cancel yet, and this caller may ask it',
+    }),
     resume_available: z.boolean(),
     handoff: handoff.nullable(),
   })
@@ -42,7 +44,7 @@ export const agentStatus = z
 const FRAGMENT = [
   {
     media: 'text/html',
-    says: 'with `Accept: text/html`: a panel that htmx can poll, with its Cancel and Resume buttons',
+    says: 'with `Accept: text/html`: a panel that htmx can poll, with its Cancel and Resume buttons; also for a conversation without a run',
   },
 ] as const
 

@@ -16,11 +16,16 @@ const SURFACES = [
   'human_review',
 ] as const
 
+/** In a path these two are folders, encoded or not, and clients take them out before they send it. */
+const conversationId = id
+  .refine((text) => text !== '.' && text !== '..', 'must not be "." or "..": no URL could name it')
+  .meta({ description: 'not `.` or `..`, which no URL can name' })
+
 /** The body of POST /runs. Only `agent` is required. */
 export const runBody = z.strictObject({
   agent: id,
   input: json.default({}),
-  conversation_id: id.nullish(),
+  conversation_id: conversationId.nullish(),
   surface: z.enum(SURFACES).default('api'),
   channel: id.nullish(),
   sender_key: id.nullish(),
@@ -36,7 +41,7 @@ export const runBody = z.strictObject({
   owner: id.nullish(),
   timeouts: timeouts.default({}),
   execution_timeout_override: duration.nullish(),
-  callback_url: z.null('callback_url is not supported by this version').optional(),
+  callback_url: z.null('is not supported by this version: leave it out or null').optional(),
   metadata: jsonObject.default({}),
 })
 

@@ -264,7 +264,7 @@ export const resumeRun = endpoint({
   role: 'service',
   own: true,
   audits: 'agent_runtime.resume',
-  does: 'puts a failed or timed-out run back in line, to go on from its records; `resolutions` settle calls of unknown outcome',
+  does: 'puts a failed or timed-out run back in line, to go on from its records; `resolutions` settle calls of unknown outcome, which a 409 names in `unknown_calls`',
   keyed: true,
   query: z.strictObject({ wait }),
   body: z.strictObject({ reason, resolutions: z.record(id, resolution).optional() }),

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpoint } from './endpoint.ts'
 import { commanded, node, runSummary } from './objects.ts'
-import { integer, reason, time } from './values.ts'
+import { integer, reason, time, wait } from './values.ts'
 
 const BASE = '/api/v1/admin/agent-runtime'
 const text = z.string()
@@ -54,8 +54,9 @@ export const stopRun = endpoint({
   tag: 'Administration',
   role: 'admin',
   audits: 'agent_runtime.stop',
-  does: 'soft stop of the active run of a conversation (or of a run, by its id): it ends its current step, then exits',
+  does: 'soft stop of the active run of a conversation (or of a run, by its id): it ends its current step, then exits; `?wait=5s` for the terminal state',
   keyed: true,
+  query: z.strictObject({ wait }),
   body: z.strictObject({ reason }),
   answers: { 202: commanded },
   refuses: ['not_cancellable', ...target.refuses],
@@ -68,11 +69,26 @@ export const recycleRun = endpoint({
   tag: 'Administration',
   role: 'admin',
   audits: 'agent_runtime.recycle',
-  does: 'ends a stuck run by force: its executor is killed, its lane freed, it has `failed`; `{"force": true}` one that is not stuck',
+  does: 'ends a stuck run by force: its executor is killed, its lane freed, it has `failed`; `{"force": true}` one that is not stuck; `?wait=5s` for the terminal state',
   keyed: true,
+  query: z.strictObject({ wait }),
   body: z.strictObject({ reason, force: z.boolean().optional() }),
   answers: { 202: commanded },
   refuses: ['not_stuck', ...target.refuses],
+})
+
+export const interruptSubagent = endpoint({
+  id: 'interruptSubagent',
+  method: 'POST',
+  path: `${BASE}/subagents/{run_id}/interrupt`,
+  tag: 'Administration',
+  role: 'admin',
+  audits: 'agent_runtime.interrupt_subagent',
+  does: 'cancels one child run alone; its parent gets `delegation_cancelled` and decides how to go on',
+  keyed: true,
+  body: z.strictObject({ reason }),
+  answers: { 202: commanded },
+  refuses: ['not_a_subagent', 'not_cancellable'],
 })
 
 export const sweep = endpoint({

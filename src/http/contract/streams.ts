@@ -8,7 +8,11 @@ const STREAM = { media: 'text/event-stream', says: 'Server-Sent Events, each wit
 const query = z.strictObject({
   after_event_id: z.string().optional(),
   after_sequence: sequence.optional().meta({ description: 'of one run; ignored elsewhere' }),
-  run_id: z.string().max(255).optional(),
+  run_id: z
+    .string()
+    .max(255)
+    .optional()
+    .meta({ description: 'this run alone; where the path names a run, no other one' }),
   visibility,
 })
 

@@ -1,0 +1,67 @@
+import { type Command, Option } from 'commander'
+import { duration, resolved, waitOption } from './options.ts'
+import type { Does } from './program.ts'
+import { cancel, extend, recycle, respond, resume, stop, sweep } from './steer.ts'
+
+const TARGET = '<run_or_conversation_id>'
+
+/** What steers runs, under `runlane run`. */
+export function steeringCommands(command: Command, does: Does): void {
+  const steering = (name: string, description: string): Command =>
+    command
+      .command(name)
+      .description(description)
+      .option('--reason <text>', 'for the audit trail')
+      .option('--key <key>', 'Idempotency-Key: given twice under one key, it is one command')
+  const ending = (name: string, description: string): Command =>
+    steering(name, description).addOption(waitOption('waits until it is over'))
+
+  does(ending('cancel', 'cancels a run at its next safe boundary').argument('<run_id>'), cancel)
+  does(
+    ending('resume', 'puts a failed or timed-out run back in line, to go on from its records')
+      .argument('<run_id>')
+      .option('--preview', 'only shows what would be replayed, and what is in its way')
+      .option(
+        '--resolve <call=outcome[:json]>',
+        'settles a call of unknown outcome: succeeded (with its result), failed or retry',
+        resolved,
+      ),
+    resume,
+  )
+  does(
+    command
+      .command('respond')
+      .description('answers what a run asks: what became of a call, or a question of its agent')
+      .argument('<run_id>')
+      .addOption(
+        new Option(
+          '--outcome <outcome>',
+          'of a call of unknown outcome; retry makes it again',
+        ).choices(['succeeded', 'failed', 'retry']),
+      )
+      .option('--result <json>', 'of a call that succeeded: JSON, @file, or - for stdin')
+      .option('--answer <json>', 'to any other question: JSON, @file, or -')
+      .option('--question <token_id>', 'which, where it asks several')
+      .option('--key <key>', 'Idempotency-Key: given twice under one key, it is one answer')
+      .addOption(waitOption('waits until it is over, and exits with 4 unless it completed')),
+    respond,
+  )
+  does(
+    steering('extend', 'gives an active run more time than the watchdog would (operators)')
+      .argument('<run_id>')
+      .addOption(
+        new Option('--by <duration>', 'how much, such as 10m')
+          .argParser(duration)
+          .makeOptionMandatory(),
+      ),
+    extend,
+  )
+  does(ending('stop', 'ends a run after its current step (admins)').argument(TARGET), stop)
+  does(
+    ending('recycle', 'ends a stuck run by force (admins)')
+      .argument(TARGET)
+      .option('--force', 'one too that is active and not stuck'),
+    recycle,
+  )
+  does(steering('sweep', 'recycles every stuck run (admins)'), sweep)
+}

@@ -1,0 +1,331 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import { api, type Run } from '../support/api.ts'
+import { eventually } from '../support/eventually.ts'
+import { freshDatabase } from '../support/fresh-database.ts'
+import { startService } from '../support/service.ts'
+import { expectProblem, scripted } from './setup.ts'
+
+const service = await startService({ databaseUrl: await freshDatabase() })
+afterAll(() => service.kill())
+const client = api(service)
+
+type Steps = Record<string, unknown>[]
+
+const child = (steps: Steps, more: object = {}) => ({
+  agent: 'scripted',
+  input: { steps },
+  ...more,
+})
+const post = (steps: Steps, more: Record<string, unknown> = {}): Promise<Run> =>
+  client.createRun(scripted(steps, more))
+const childrenOf = async (run: Run): Promise<Run[]> =>
+  (await client.get(`/runs/${run.run_id}/children`)).body.children.toReversed()
+const childOf = async (run: Run): Promise<Run> =>
+  eventually(async () => (await childrenOf(run))[0] ?? false)
+const reaches = (run: Run, status: string): Promise<Run> =>
+  client.waitForRun(run.run_id, { until: (one) => one.status === status })
+const toldOf = async (run: Run, ...types: string[]) =>
+  (await client.events(run.run_id)).filter(({ event_type }) => types.includes(event_type))
+const interrupt = (run: Run, body: object = {}) =>
+  client.post(`/api/v1/admin/agent-runtime/subagents/${run.run_id}/interrupt`, body)
+
+describe('a delegation', () => {
+  test('makes a child run of the same conversation, and its report is the result', async () => {
+    const run = await post([{ delegate: child([{ return: 42 }], { namespace: 'draft' }) }], {
+      conversation_id: 'family',
+    })
+
+    const ended = await client.waitForRun(run.run_id)
+
+    const [only] = await childrenOf(run)
+    expect(only).toMatchObject({
+      parent_run_id: run.run_id,
+      root_run_id: run.run_id,
+      conversation_id: 'family',
+      surface: 'child',
+      lane_key: 'child:family:scripted:draft',
+      created_by: run.created_by,
+      status: 'completed',
+    })
+    const report = {
+      child_run_id: only?.run_id,
+      status: 'completed',
+      output: 42,
+      error_message: null,
+    }
+    expect(ended).toMatchObject({ status: 'completed', children: 1 })
+    expect(ended.output).toEqual({ results: [report] })
+    const told = await toldOf(run, 'child_started', 'child_finished')
+    expect(told.map(({ payload }) => payload)).toMatchObject([
+      { child_run_id: only?.run_id, agent: 'scripted', namespace: 'draft' },
+      { child_run_id: only?.run_id, status: 'completed' },
+    ])
+  })
+
+  test('of a failing child resolves with its failure, and is not resumed by itself', async () => {
+    const run = await post([{ delegate: child([{ fail: 'no luck' }]) }])
+    const ended = await client.waitForRun(run.run_id)
+    expect(ended.output).toMatchObject({
+      results: [{ status: 'failed', output: null, error_message: 'no luck' }],
+    })
+    const failed = await childOf(run)
+    expectProblem(await client.resume(failed.run_id), { status: 409, code: 'not_resumable' })
+  })
+
+  test('to an agent that nobody knows comes back as failed', async () => {
+    const run = await post([{ delegate: { agent: 'nobody' } }])
+    expect((await client.waitForRun(run.run_id)).output).toMatchObject({
+      results: [{ status: 'failed', error_code: 'unknown_agent' }],
+    })
+  })
+
+  test('with detach answers at once, and the child goes on when its parent is over', async () => {
+    const run = await post([{ delegate: child([{ think: 200 }, { return: 1 }], { detach: true }) }])
+    const ended = await client.waitForRun(run.run_id)
+    expect(ended.output).toMatchObject({ results: [{ status: 'detached', output: null }] })
+    const detached = await childOf(run)
+    expect(await client.waitForRun(detached.run_id)).toMatchObject({ status: 'completed' })
+    expect(await toldOf(run, 'child_finished')).toEqual([])
+  })
+
+  test('of many children waits for all of them', async () => {
+    const many = Array.from({ length: 30 }, (_, nth) => child([{ think: nth }, { return: nth }]))
+    const run = await post([{ delegate_all: many }])
+    const ended = await client.waitForRun(run.run_id)
+    const output = ended.output as { results: [{ output: number }[]] }
+    expect(output.results[0].map((report) => report.output)).toEqual(many.map((_, nth) => nth))
+    expect(ended.children).toBe(30)
+    expect(await toldOf(run, 'child_finished')).toHaveLength(30)
+  })
+
+  test('within a namespace stands in line behind the one before', async () => {
+    const slow = child([{ think: 100 }, { return: 'first' }], { namespace: 'one' })
+    const fast = child([{ return: 'second' }], { namespace: 'one' })
+    const run = await post([{ delegate_all: [slow, fast] }])
+    await client.waitForRun(run.run_id)
+    const [first, second] = await childrenOf(run)
+    expect(second?.lane_key).toBe(first?.lane_key)
+    expect(Date.parse(String(second?.started_at))).toBeGreaterThanOrEqual(
+      Date.parse(String(first?.ended_at)),
+    )
+  })
+
+  test('into a lane that an ancestor holds is refused', async () => {
+    const inner = child([{ delegate: child([], { namespace: 'loop' }) }], { namespace: 'loop' })
+    const run = await post([{ delegate: inner }])
+    expect((await client.waitForRun(run.run_id)).output).toMatchObject({
+      results: [{ status: 'failed', error_code: 'lane_cycle' }],
+    })
+  })
+
+  test('deeper than twelve runs is refused', async () => {
+    let steps: Steps = [{ return: 'the bottom' }]
+    for (let depth = 0; depth < 13; depth += 1) steps = [{ delegate: child(steps) }]
+    const run = await post(steps)
+    const ended = await client.waitForRun(run.run_id)
+    expect(JSON.stringify(ended.output)).not.toContain('the bottom')
+    const children = await client.get(`/runs?conversation_id=${run.conversation_id}&limit=100`)
+    const codes = children.body.runs.map((one: Run) => one.error_code)
+    expect(codes).toContain('delegation_too_deep')
+    expect(codes).toHaveLength(12)
+  })
+
+  test('takes the scripts of its children apart when it is posted', async () => {
+    const steps = [{ delegate: child([{ delegate_all: [child([{ thinc: 1 }])] }]) }]
+    const refused = await client.post('/runs', scripted(steps))
+    expectProblem(refused, { status: 422, code: 'validation_error' })
+    expect(refused.body.errors[0].path).toBe(
+      'input.steps[0].delegate.input.steps[0].delegate_all[0].input.steps[0]',
+    )
+  })
+
+  test('leaves the place of its run to its children', async () => {
+    const narrow = await startService({
+      databaseUrl: await freshDatabase(),
+      env: { RUNLANE_CONCURRENCY: '1' },
+    })
+    try {
+      const alone = api(narrow)
+      const nested = child([{ delegate: child([{ return: 'deep' }]) }])
+      const run = await alone.createRun(scripted([{ delegate: nested }]))
+      expect(await alone.waitForRun(run.run_id)).toMatchObject({ status: 'completed' })
+    } finally {
+      await narrow.kill()
+    }
+  })
+})
+
+/** Steps of a child, the status that it is to be in, and what else keeps it there. */
+const STATES: Record<string, { steps: Steps; status: string; blocker?: Steps }> = {
+  running: { steps: [{ think: 60_000 }], status: 'running' },
+  'a tool call': {
+    steps: [{ tool: 'slow', ms: 60_000, effects: 'none' }],
+    status: 'waiting_on_tool',
+  },
+  'waiting for a child of its own': {
+    steps: [{ delegate: child([{ think: 60_000 }]) }],
+    status: 'waiting_on_child',
+  },
+  'the line of its lane': {
+    steps: [{ return: 1 }],
+    status: 'waiting_on_lane',
+    blocker: [{ think: 60_000 }],
+  },
+}
+
+describe.each(Object.entries(STATES))(
+  'an interrupt of a child in %s',
+  (name, { steps, status, blocker }) => {
+    test.each([
+      ['continue', 'completed'],
+      ['fail', 'failed'],
+    ])(
+      'is told to its parent once, which goes on as its code decides: %s',
+      async (decision, end) => {
+        const conversation_id = `interrupt ${name} ${decision}`
+        const namespace = 'one'
+        const ahead = blocker
+          ? await post([{ delegate: child(blocker, { namespace, detach: true }) }], {
+              conversation_id,
+            })
+          : undefined
+        if (ahead) await client.waitForRun(ahead.run_id)
+        const run = await post(
+          [
+            { delegate: child(steps, { namespace, on_cancelled: decision }) },
+            { return: 'went on' },
+          ],
+          { conversation_id },
+        )
+        const interrupted = await childOf(run)
+        await reaches(interrupted, status)
+
+        const answer = await interrupt(interrupted, { reason: 'wrong way' })
+
+        expect(answer).toMatchObject({ status: 202, body: { command: { kind: 'interrupt' } } })
+        const ended = await client.waitForRun(run.run_id)
+        expect(ended).toMatchObject(
+          end === 'completed'
+            ? { status: end, output: 'went on' }
+            : { status: end, error_code: 'delegation_cancelled' },
+        )
+        expect(await client.waitForRun(interrupted.run_id)).toMatchObject({ status: 'cancelled' })
+        const told = await toldOf(run, 'delegation_cancelled', 'child_finished')
+        expect(told.map(({ payload }) => payload)).toEqual([
+          { child_run_id: interrupted.run_id, by: 'token:admin', reason: 'wrong way' },
+        ])
+        if (ahead) await client.cancel((await childOf(ahead)).run_id)
+      },
+    )
+  },
+)
+
+describe('an interrupt', () => {
+  test('may be answered with another try', async () => {
+    const once = child([{ think: 300 }, { return: 'at last' }], { on_cancelled: 'retry' })
+    const run = await post([{ delegate: once }])
+    await interrupt(await childOf(run))
+    expect((await client.waitForRun(run.run_id)).output).toMatchObject({
+      results: [{ status: 'completed', output: 'at last' }],
+    })
+    expect(await childrenOf(run)).toMatchObject([{ status: 'cancelled' }, { status: 'completed' }])
+  })
+
+  test('touches no sibling, and is refused for what is no child, over, or unknown', async () => {
+    const two = [child([{ think: 60_000 }]), child([{ think: 300 }, { return: 'sibling' }])]
+    const run = await post([{ delegate_all: two }])
+    const [first] = await eventually(async () => {
+      const found = await childrenOf(run)
+      return found.length === 2 && found
+    })
+    await interrupt(first as Run)
+    const { output } = await client.waitForRun(run.run_id)
+    expect(output).toMatchObject({
+      results: [[{ status: 'delegation_cancelled' }, { status: 'completed', output: 'sibling' }]],
+    })
+    expectProblem(await interrupt(first as Run), { status: 409, code: 'not_cancellable' })
+    expectProblem(await interrupt(run), { status: 409, code: 'not_a_subagent' })
+    expectProblem(await interrupt({ run_id: 'run_none' } as Run), {
+      status: 404,
+      code: 'not_found',
+    })
+    const { body } = await client.get('/api/v1/admin/audit?action=agent_runtime.interrupt_subagent')
+    expect(body.audit.slice(0, 3)).toMatchObject([
+      { outcome: 'refused', code: 'not_found' },
+      { outcome: 'refused', code: 'not_a_subagent', run_id: run.run_id },
+      { outcome: 'refused', code: 'not_cancellable', run_id: first?.run_id },
+    ])
+  })
+})
+
+describe('the diagnosis of a run that waits for a child', () => {
+  test('names the child, and what that waits for', async () => {
+    const run = await post([{ delegate: child([{ tool: 'slow', ms: 60_000, effects: 'none' }]) }])
+    const waiting = await childOf(run)
+    await reaches(waiting, 'waiting_on_tool')
+    const { body } = await client.get(`/runs/${run.run_id}/diagnosis`)
+    expect(body.causes).toMatchObject([
+      { gate: 'child.waiting', run_id: run.run_id, holder: waiting.run_id, current: 1 },
+      { gate: 'tool.in_flight', run_id: waiting.run_id },
+    ])
+    expect(body.summary).toMatch(/waiting for .*slow/i)
+    await client.cancel(run.run_id)
+  })
+
+  test('finds runs that wait for each other in a circle', async () => {
+    const conversation_id = 'circle'
+    const into = (namespace: string, steps: Steps) => child(steps, { namespace })
+    const cross = (mine: string, other: string) =>
+      post([{ delegate: into(mine, [{ think: 400 }, { delegate: into(other, []) }]) }], {
+        conversation_id,
+        lane_key: `own ${mine}`,
+      })
+    const runs = [await cross('a', 'b'), await cross('b', 'a')]
+    const circle = await eventually(async () => {
+      const { body } = await client.get(`/runs/${runs[0]?.run_id}/diagnosis`)
+      return body.causes.find(({ gate }: { gate: string }) => gate === 'cycle') ?? false
+    })
+    expect(circle.action).toBe('cancel one of them')
+    for (const run of runs) await client.cancel(run.run_id)
+    for (const run of runs)
+      expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'cancelled' })
+  })
+})
+
+describe('a cancel of the parent', () => {
+  test('ends the whole tree, from its leaves to its root', async () => {
+    const leaf = child([{ tool: 'slow', ms: 300 }])
+    const run = await post([
+      { delegate_all: [child([{ delegate: leaf }]), child([{ think: 60_000 }])] },
+    ])
+    const tree = await eventually(async () => {
+      const { body } = await client.get(`/runs?conversation_id=${run.conversation_id}`)
+      const runs = body.runs as Run[]
+      const settled = runs.filter(({ status }) =>
+        /^(running|waiting_on_(tool|child))$/.test(status),
+      )
+      return settled.length === 4 && runs
+    })
+
+    await client.cancel(run.run_id, { reason: 'enough' })
+
+    expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'cancelled' })
+    const ends = new Map<string, number>()
+    for (const { run_id } of tree) {
+      const end = (await client.events(run_id)).find(({ payload }) => payload.to === 'cancelled')
+      ends.set(run_id, Number(end?.id))
+    }
+    for (const { run_id, parent_run_id } of tree)
+      if (parent_run_id !== null)
+        expect(ends.get(run_id)).toBeLessThan(ends.get(parent_run_id as string) as number)
+  })
+
+  test('leaves a detached child alone', async () => {
+    const free = child([{ think: 400 }, { return: 'free' }], { detach: true })
+    const run = await post([{ delegate: free }, { think: 60_000 }])
+    const detached = await childOf(run)
+    await client.cancel(run.run_id)
+    await client.waitForRun(run.run_id)
+    expect(await client.waitForRun(detached.run_id)).toMatchObject({ status: 'completed' })
+  })
+})
