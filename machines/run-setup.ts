@@ -32,6 +32,8 @@ export interface RunContext {
   /** What the watchdog found, such as `executor.unresponsive(15s)`; null while all is well. */
   stuck_reason: string | null
   stuck_clock: WatchdogClock | null
+  /** It should have a reader and has none. */
+  orphan: boolean
 }
 
 /** The clocks of the watchdog; `executor` is the answer to its probe. */
@@ -74,6 +76,8 @@ export type RunEvent =
   | { type: 'stuck.cleared' }
   | { type: 'turn.extended' }
   | { type: 'verdict.noted' }
+  | { type: 'readers.gone' }
+  | { type: 'readers.back' }
   | { type: 'run.recycled'; forced: boolean }
   | LostAttempt
 
@@ -96,6 +100,7 @@ export const RUN_FACTS = [
   'noteStuck',
   'noteExtended',
   'noteVerdict',
+  'noteReaders',
 ] as const
 export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as const
 
@@ -131,6 +136,7 @@ export const runSetup = setup({
       tools: 0,
       stuck_reason: null,
       stuck_clock: null,
+      orphan: false,
     }),
     countLoss: assign({
       barren_attempts: ({ context }) => (context.progressed ? 0 : context.barren_attempts + 1),
@@ -138,11 +144,15 @@ export const runSetup = setup({
     forgetLosses: assign({ barren_attempts: 0 }),
     handOver: assign({ handed_over: true, tools: 0 }),
     progress: assign({ progressed: true, barren_attempts: 0 }),
+    // Stuck wins over orphan: one mark says enough.
     flag: assign((_, params: { stuck_reason: string; clock: WatchdogClock }) => ({
       stuck_reason: params.stuck_reason,
       stuck_clock: params.clock,
+      orphan: false,
     })),
-    unflag: assign({ stuck_reason: null, stuck_clock: null }),
+    unflag: assign({ stuck_reason: null, stuck_clock: null, orphan: false }),
+    loseReaders: assign({ orphan: true }),
+    findReaders: assign({ orphan: false }),
     unflagTurn: assign(({ context }) =>
       context.stuck_clock === 'turn' ? { stuck_reason: null, stuck_clock: null } : {},
     ),
@@ -175,6 +185,8 @@ export const runSetup = setup({
     // The turn's clock outranks the others: what they found may pass, its finding does not.
     isNewlyStuck: ({ context }, params: { clock: WatchdogClock }) =>
       context.stuck_clock === null || (params.clock === 'turn' && context.stuck_clock !== 'turn'),
+    isWell: ({ context }) => context.stuck_clock === null && !context.orphan,
+    isOrphan: ({ context }) => context.orphan,
     isLastAnswer: ({ context }) => context.questions <= 1,
     isCrashLoop: ({ context }, params: { max_crashes: number }) =>
       !context.progressed && context.barren_attempts + 1 >= params.max_crashes,

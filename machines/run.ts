@@ -48,6 +48,7 @@ export const runMachine = runSetup.createMachine({
     questions: 0,
     stuck_reason: null,
     stuck_clock: null,
+    orphan: false,
   }),
   initial: 'queued',
   options: { maxIterations: 100 },
@@ -59,7 +60,11 @@ export const runMachine = runSetup.createMachine({
       always: { guard: 'belongsInLine', target: 'waiting_on_lane' },
       on: {
         'run.due': { actions: 'becomeDue' },
-        'queue.expired': { guard: 'isDue', target: 'terminal.failed', actions: 'noteOutcome' },
+        'queue.expired': {
+          guard: 'isDue',
+          target: 'terminal.failed',
+          actions: ['noteVerdict', 'noteOutcome'],
+        },
         'run.claimed': [
           {
             guard: 'isFirstAttempt',
@@ -80,7 +85,7 @@ export const runMachine = runSetup.createMachine({
       meta: { wakers: ['lane.granted'] },
       on: {
         'lane.granted': { target: 'queued', actions: 'takeLane' },
-        'queue.expired': { target: 'terminal.failed', actions: 'noteOutcome' },
+        'queue.expired': { target: 'terminal.failed', actions: ['noteVerdict', 'noteOutcome'] },
         'input.replaced': { actions: 'noteInput' },
         'cancel.requested': cancelledAtOnce,
       },
@@ -105,6 +110,8 @@ export const runMachine = runSetup.createMachine({
         },
         // What the watchdog would have done, were it allowed to.
         'verdict.noted': { actions: 'noteVerdict' },
+        'readers.gone': { guard: 'isWell', actions: ['loseReaders', 'noteReaders'] },
+        'readers.back': { guard: 'isOrphan', actions: ['findReaders', 'noteReaders'] },
         'turn.extended': { actions: ['unflagTurn', 'noteExtended', 'noteStuck'] },
         'run.completed': { target: 'terminal.completed', actions: ended },
         'run.failed': { target: 'terminal.failed', actions: ended },
@@ -215,14 +222,8 @@ export const runMachine = runSetup.createMachine({
           on: {
             // A second cancel is noted and changes nothing.
             'cancel.requested': { actions: 'noteCancel' },
-            'tool.finished': {
-              guard: 'hasTool',
-              actions: ['leaveTool', ...moved],
-            },
-            'child.reported': {
-              guard: 'hasChild',
-              actions: ['leaveChild', ...moved],
-            },
+            'tool.finished': { guard: 'hasTool', actions: ['leaveTool', ...moved] },
+            'child.reported': { guard: 'hasChild', actions: ['leaveChild', ...moved] },
             'call.recorded': { actions: moved },
             // The tree ends before its root: with children to wait for, the session's end is not the run's.
             'session.exited': {

@@ -20,6 +20,7 @@ import { ownAdminToken } from './http/access/tokens.ts'
 import { createLogger } from './log.ts'
 import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
+import { startSentinel } from './runtime/sentinel.ts'
 import { findDeclared, listDeclared } from './store/agents.ts'
 import {
   type Database,
@@ -39,6 +40,8 @@ const { version } = JSON.parse(
 const CLOSE_MS = 300
 /** Streams and waits that one caller may hold open on this node. */
 const CONNECTIONS_MAX = 2_000
+/** An event loop that is blocked for so long is told of, in milliseconds. */
+const BLOCKED_MS = 3_000
 /** After a SIGTERM the process ends within ten seconds, whatever does not answer: other nodes adopt what it left. */
 const STOP_MS = 9_600
 
@@ -61,6 +64,8 @@ async function start(config: Config): Promise<void> {
     maxCrashes: config.maxCrashes,
     cancelTimeoutMs: config.cancelTimeoutMs,
     reconcileIntervalMs: config.reconcileIntervalMs,
+    heartbeatTimeoutMs: config.heartbeatTimeoutMs,
+    orphanGraceMs: config.orphanGraceMs,
     queueTimeoutMs: config.queueTimeoutMs,
     retentionMs: config.retentionMs,
     watchdog: {
@@ -77,6 +82,12 @@ async function start(config: Config): Promise<void> {
     log,
   })
   await node.start()
+  const stopSentinel = startSentinel({
+    nodeId: config.nodeId,
+    silenceMs: BLOCKED_MS,
+    hosted: () => node.hosted,
+    monotonicMs: systemClock.monotonicMs,
+  })
   const app = createApp({
     node,
     reads: database.reads,
@@ -117,6 +128,7 @@ async function start(config: Config): Promise<void> {
     setTimeout(() => process.exit(0), STOP_MS)
     server.close()
     unwatch()
+    await stopSentinel()
     await node.stop()
     await new Promise((resolve) => setTimeout(resolve, node.feed.readers > 0 ? CLOSE_MS : 0))
     if ('closeAllConnections' in server) server.closeAllConnections()

@@ -17,6 +17,7 @@ import { compileSchema } from './json-schema.ts'
 import { LOOP_TOOLS } from './loop.ts'
 import type { Outbound } from './outbound.ts'
 import { type AgentCard, cardOf } from './source.ts'
+import { onOrphan } from './on-orphan.ts'
 import { duration, timeouts } from './timeouts.ts'
 
 const TOOLS_MAX = 128
@@ -83,6 +84,7 @@ export const declaredAgent = z.strictObject({
     .default([]),
   delegates: z.array(z.string().max(255)).max(100).default([]),
   timeouts: timeouts.default({}),
+  on_orphan: onOrphan.optional(),
   max_turns: z.number().int().min(1).max(10_000).default(100),
   budget: noBudget,
 })

@@ -14,6 +14,7 @@ import type {
   ToolScope,
 } from './agent.ts'
 import { builtInLoop, LOOP_TOOLS } from './loop.ts'
+import { onOrphan, type OnOrphan } from './on-orphan.ts'
 import { timeouts } from './timeouts.ts'
 
 /** What an agent module hands to `defineAgent`. */
@@ -40,6 +41,11 @@ export interface AgentSpec {
   isolation?: 'shared' | 'thread'
   /** Keep the lane while a run is parked in `waiting_on_human`. Default false. */
   hold_lane_on_human?: boolean
+  /**
+   * What becomes of a run of a `chat` or `playground` that nobody has read for the grace of an orphan: `keep` (default) lets
+   * it go on, `{ cancel_after: '10m' }` cancels it when it has been an orphan for so long.
+   */
+  on_orphan?: OnOrphan
   /** The agent as code. Without it the built-in loop runs: model call, tool batch, … until the model answers in words. */
   run?(ctx: AgentContext): Promise<unknown>
 }
@@ -52,6 +58,7 @@ export interface AgentDefinition extends Agent {
   readonly timeouts: Timeouts
   readonly isolation: 'shared' | 'thread'
   readonly hold_lane_on_human: boolean
+  readonly on_orphan: OnOrphan
   readonly delegates: readonly string[]
 }
 
@@ -124,6 +131,7 @@ const spec = z.strictObject({
   max_turns: z.number().int().min(1).max(10_000).optional(),
   isolation: z.enum(['shared', 'thread']).optional(),
   hold_lane_on_human: z.boolean().optional(),
+  on_orphan: onOrphan.optional(),
   run: z.custom<AgentSpec['run']>((value) => typeof value === 'function').optional(),
 })
 
@@ -163,6 +171,7 @@ export function builtInAgent(given: AgentSpec): AgentDefinition {
     timeouts: given.timeouts ?? {},
     isolation: given.isolation ?? 'shared',
     hold_lane_on_human: given.hold_lane_on_human ?? false,
+    on_orphan: given.on_orphan ?? 'keep',
     delegates: given.delegates ?? [],
   })
 }

@@ -71,6 +71,14 @@ export type SessionMessage =
   | { type: 'session.exited' }
   | { type: 'attempt.handed_over' }
 
+/** The last thing that a session says, one of these. */
+export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
+  'run.completed',
+  'run.failed',
+  'session.exited',
+  'attempt.handed_over',
+])
+
 /** The seam between an executor session and the actor of its run. A session reports; it never writes status itself. */
 export interface SessionPort {
   /** Decided in the order sent. */

@@ -46,6 +46,7 @@ export const SCRIPTED_CARD: AgentCard = {
   mcp: [],
   delegates: [],
   timeouts: {},
+  on_orphan: 'keep',
   isolation: 'shared',
   hold_lane_on_human: false,
   takes: 'script',

@@ -23,6 +23,9 @@ export async function runSession(
   try {
     const output = toJson(await agent.run(context))
     await desk.quiet()
+    // Ended by force, and it has a result all the same: nobody acts on that any more, but it is not thrown away.
+    if (control.hard.signal.aborted && output.size <= OUTPUT_TOO_LARGE.limit)
+      return port.send({ type: 'run.completed', output: output.value, size: output.size })
     if (reportEnding(port, control)) return
     desk.finished()
     desk.settleFailures()

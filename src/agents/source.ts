@@ -1,6 +1,7 @@
 import type { Json } from '../json.ts'
 import type { AgentDefinition } from './define.ts'
 import type { Timeouts } from './agent.ts'
+import type { OnOrphan } from './on-orphan.ts'
 
 /** Where the code of an agent comes from; plain JSON, so that a thread can open it. */
 export type AgentSource =
@@ -23,6 +24,7 @@ export interface AgentCard {
   timeouts: Timeouts
   isolation: 'shared' | 'thread'
   hold_lane_on_human: boolean
+  on_orphan: OnOrphan
   /** What its input has to look like. */
   takes: 'anything' | 'messages' | 'script'
   source: AgentSource
@@ -52,6 +54,7 @@ export function cardOf(
     timeouts: agent.timeouts,
     isolation: agent.isolation,
     hold_lane_on_human: agent.hold_lane_on_human,
+    on_orphan: agent.on_orphan,
     takes: agent.loops ? 'messages' : 'anything',
     source,
   }

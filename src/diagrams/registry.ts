@@ -1,6 +1,7 @@
 import type { AnyStateMachine } from 'xstate'
 import { NODE_MACHINE_VERSION, nodeMachine } from '../../machines/node.ts'
 import { RUN_MACHINE_VERSION, runMachine } from '../../machines/run.ts'
+import { SUPERVISOR_MACHINE_VERSION, supervisorMachine } from '../../machines/supervisor.ts'
 
 /** A machine with what its page says of it. */
 export interface RegisteredMachine {
@@ -33,5 +34,15 @@ export const MACHINES: readonly RegisteredMachine[] = [
       'A node is one process of the service. It registers under a new epoch, serves runs, and on ' +
       'request drains: it claims nothing more and ends once its runs ended their step or were ' +
       'handed over.',
+  },
+  {
+    machine: supervisorMachine,
+    version: SUPERVISOR_MACHINE_VERSION,
+    file: 'supervisor.ts',
+    life:
+      'The supervisor is the root of a node. One clock ticks it. When the clock stood still, so did ' +
+      'the process: its runs are forgiven that time. With each look the watchdog flags the hosted runs ' +
+      'that are stuck, and where asked ends them; with each pass the reconciler repairs what nobody else ' +
+      'would notice, one node at a time. Where too many would be ended at once, either holds its fire.',
   },
 ]

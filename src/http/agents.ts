@@ -143,9 +143,10 @@ function detailsOf({
   timeouts,
   isolation,
   hold_lane_on_human,
+  on_orphan,
   takes,
 }: AgentCard) {
-  return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, takes }
+  return { tools, mcp, delegates, timeouts, isolation, hold_lane_on_human, on_orphan, takes }
 }
 
 /** What the audit trail shows of a declared agent; values of headers leave no trace in the hash. */

@@ -34,7 +34,7 @@ export function toSummary(row: RunView) {
     saying: row.saying,
     tool: row.tool,
     stuck_reason: row.stuck_reason,
-    orphan: false,
+    orphan: row.orphan,
     cancel_requested: row.cancel_requested_at !== null,
     // The chain of providers comes later: until then the first model is the only rung.
     tier: row.model === null ? null : 1,

@@ -31,8 +31,7 @@ export function runRoutes(app: Hono, service: Service): void {
     .on(contract.listRuns, async ({ query }) => {
       // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
       const { last: cursor } = await logBounds(reads)
-      // Nothing in this version finds a run orphaned, so none is.
-      const rows = query.orphan ? [] : await listRuns(reads, query)
+      const rows = await listRuns(reads, query)
       const next_cursor = rows.length === query.limit ? (rows.at(-1)?.run_id ?? null) : null
       return answer(200, { runs: rows.map(toSummary), next_cursor, cursor })
     })

@@ -4,7 +4,13 @@ import type { StreamingApi } from 'hono/utils/stream'
 import type { z } from 'zod'
 import type { HttpBindings } from '@hono/node-server'
 import { Refusal } from '../errors.ts'
-import { cursorOfSequence, type EventScope, logBounds } from '../store/events.ts'
+import {
+  cursorOfSequence,
+  type EventScope,
+  lastStatusSequence,
+  logBounds,
+  readEvents,
+} from '../store/events.ts'
 import { isTerminal, type RunEventRow, type RunStatus } from '../store/rows.ts'
 import { findRun } from '../store/runs.ts'
 import { type Identity, lowered } from './access/identity.ts'
@@ -23,6 +29,7 @@ type Query = z.output<(typeof contract.streamEvents)['query']>
 
 /** Live events as Server-Sent Events: of a run, of a conversation, of everything. */
 export function streamRoutes(app: Hono, service: Service): void {
+  const { node } = service
   new Routes(app, service)
     .on(contract.streamRunEvents, async ({ c, query, identity }) => {
       const { run_id } = await existing(service, c)
@@ -52,9 +59,10 @@ export function streamRoutes(app: Hono, service: Service): void {
     headersOf(c)
     // Nobody would read the stream of a HEAD, and so nothing would ever end it.
     if (c.req.method === 'HEAD') return c.body(null)
-    const leave = service.connections.take(identity.name)
+    const free = service.connections.take(identity.name)
     cutWhenStalled(c, service.sseHeartbeatMs * SILENT_BEATS)
     return stream(c, async (out) => {
+      const leave = node.readers.enter(runId === undefined ? scope : { run_id: runId })
       try {
         const wanted = {
           ...scope,
@@ -64,6 +72,7 @@ export function streamRoutes(app: Hono, service: Service): void {
         await new Stream({ service, c, out, scope: wanted, identity, runId }).run(afterId)
       } finally {
         leave()
+        free()
       }
     })
   }
@@ -169,17 +178,14 @@ class Stream {
     const run = await findRun(reads, this.#runId)
     if (!run || !isTerminal(run.status)) return false
     if (afterId > (await logBounds(reads)).last) return false
-    return afterId >= (await cursorOfSequence(reads, this.#runId, run.last_sequence))
+    return (await readEvents(reads, this.#scope, afterId, 1)).length === 0
   }
 
   /** True after the last event of the one run that is read: its terminal status, unless it was resumed since. */
   async #isOver(page: RunEventRow[]): Promise<boolean> {
     const last = page.at(-1)
-    if (this.#runId === undefined || last?.event_type !== 'run_status_changed') return false
-    const { to } = last.payload as { to: RunStatus }
-    if (!isTerminal(to)) return false
-    const run = await findRun(this.#service.reads, this.#runId)
-    return run === undefined || run.last_sequence === last.sequence
+    if (this.#runId === undefined || last === undefined || !mayBeLast(last)) return false
+    return last.sequence >= (await lastStatusSequence(this.#service.reads, this.#runId))
   }
 
   /** Of other callers' runs a service reads what users read. */
@@ -205,6 +211,12 @@ class Stream {
     const retryMs = 1000 + Math.floor(Math.random() * 2000)
     await this.#write(`event: bye\nretry: ${retryMs}\ndata: {}\n\n`)
   }
+}
+
+/** Nothing comes after a terminal status but what comes too late to count. */
+function mayBeLast({ event_type, payload }: RunEventRow): boolean {
+  if (event_type === 'late_result') return true
+  return event_type === 'run_status_changed' && isTerminal((payload as { to: RunStatus }).to)
 }
 
 /** What waits for a slow socket is a few of these pieces, not a page of events of any size. */

@@ -3,8 +3,9 @@ import { clip } from '../clip.ts'
 import { formatDuration } from '../duration.ts'
 import type { Json } from '../json.ts'
 import type { RecordDraft } from './record-draft.ts'
-import { noteCall, noteResolution } from './facts-of-calls.ts'
+import { noteCall, noteResolution } from './call-facts.ts'
 import type { RunMessage } from './messages.ts'
+import { noteVerdict } from './verdicts.ts'
 
 const USER = 0
 const OPERATOR = 1
@@ -169,22 +170,19 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   },
 
   noteVerdict(draft, message) {
-    if (message.type !== 'verdict.noted' && message.type !== 'run.recycled') return
-    if (!message.verdict) return
-    draft.event('watchdog_verdict', OPERATOR, { action: 'auto_terminate', ...message.verdict })
-    draft.audit({
-      actor: 'watchdog',
-      role: 'system',
-      action: 'watchdog.auto_terminate',
-      reason: message.verdict.stuck_reason,
-      code: message.verdict.result === 'would_end' ? 'shadow' : null,
-    })
+    if ('verdict' in message && message.verdict) noteVerdict(draft, message.verdict)
   },
 
   noteExtended(draft, message) {
     if (message.type !== 'turn.extended') return
     draft.fields.turn_extended_ms += message.by_ms
     draft.touch()
+  },
+
+  noteReaders(draft, message) {
+    if (message.type === 'readers.gone')
+      draft.event('run_orphaned', OPERATOR, { grace_ms: message.grace_ms })
+    if (message.type === 'readers.back') draft.event('run_watched', OPERATOR, {})
   },
 
   // Whatever the message was: what the chart says of being stuck has changed, or has not.

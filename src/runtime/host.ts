@@ -3,20 +3,19 @@ import type { RunMachine } from '../../machines/run.ts'
 import type { RunEffect } from '../../machines/run-setup.ts'
 import type { ChildReport } from '../agents/port.ts'
 import type { StartSession } from '../executors/local/executor.ts'
+import type { Json } from '../json.ts'
 import type { CallRow, HostedRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
-import { resolveStatus } from './codec.ts'
-import { lanesOf, reportLetter } from './delegation.ts'
+import { lanesOf } from './delegation.ts'
 import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
-import { Hosted } from './hosted.ts'
-import { Ledger } from './ledger.ts'
+import { Hosted, ledgerOf } from './hosted.ts'
 import type { Logger } from './log.ts'
 import type { RunMessage } from './messages.ts'
 import { Reports } from './reports.ts'
-import { questionOf, unknownCalls } from './resume.ts'
+import { rehydrated } from './rehydrate.ts'
+import { staleCancel } from './rules.ts'
 import { sessionPort } from './session-port.ts'
-import type { Watched } from './watchdog.ts'
 
 export interface HostOptions {
   /** The root of the node's actor system. */
@@ -26,8 +25,10 @@ export interface HostOptions {
   lease: Lease
   startSession: StartSession
   loadCalls(runId: string): Promise<CallRow[]>
+  /** Keeps the result of a run that was ended before it came. */
+  keepLate(runId: string, output: Json): void
   /** What became of a delegated run; undefined while it goes on. */
-  loadReport(childRunId: string): Promise<ChildReport | undefined>
+  loadReport: (childRunId: string) => Promise<ChildReport | undefined>
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
@@ -77,8 +78,7 @@ export class Host {
 
   /** A run that a commit of this node has claimed: the effects that the claim asks for are due. */
   start(row: HostedRow): void {
-    const hosted = this.#host(row)
-    if (hosted) hosted.actor.send({ type: 'effects.due', effects: ['startSession'] })
+    this.#host(row)?.actor.send({ type: 'effects.due', effects: ['startSession'] })
   }
 
   /** A run taken over from a dead node, or one of ours whose session is gone: the chart decides what follows. */
@@ -98,43 +98,42 @@ export class Host {
 
   /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
   async reported(runId: string, childRunId: string): Promise<void> {
-    const hosted = this.#hosted.get(runId)
-    if (!hosted?.isClosing) return hosted?.reports.arrived(childRunId)
-    const report = await this.#options.loadReport(childRunId)
-    if (!report || !hosted.isClosing) return
-    const letter = reportLetter(childRunId)
-    hosted.actor.send({
-      type: 'child.reported',
-      call: null,
-      report: { ...report, output: null },
-      letter,
-    })
-    hosted.actor.send({ type: 'session.exited' })
+    const { loadReport } = this.#options
+    await this.#hosted.get(runId)?.reported(childRunId, loadReport)
   }
 
-  /** The runs here, as the watchdog looks at them. */
-  *watched(): Generator<Watched> {
-    for (const hosted of this.#hosted.values()) yield hosted.watched(this.#options.monotonicMs())
+  /** A run of this node. */
+  find(runId: string): Hosted | undefined {
+    return this.#hosted.get(runId)
+  }
+
+  /** All of them. */
+  get runs(): Iterable<Hosted> {
+    return this.#hosted.values()
+  }
+
+  /** What the database does not give to this node any more: another one has ended it, or goes on with it. */
+  drop(runId: string): void {
+    this.#leave(runId, 'fenced')
   }
 
   /** Ends what did not end within the cancel time-out of being asked. */
   expireCancels(): void {
     const { monotonicMs, cancelTimeoutMs } = this.#options
     for (const hosted of this.#hosted.values()) {
-      const { actor, cancelledAt, ledger } = hosted
+      const { cancelledAt, ledger } = hosted
       if (cancelledAt === null) continue
+      const age = monotonicMs() - cancelledAt
       // Its own time begins when what it has delegated is over.
       if (ledger.chart.context.children > 0) hosted.cancelledAt = monotonicMs()
-      else if (monotonicMs() - cancelledAt > cancelTimeoutMs) actor.send({ type: 'cancel.expired' })
+      else if (age > cancelTimeoutMs) void hosted.end(staleCancel(cancelTimeoutMs, age))
     }
   }
 
   /** Asks every session to stop at its next boundary. Resolves when all runs have left, or after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true
-    for (const hosted of this.#hosted.values()) {
-      hosted.drain()
-    }
+    for (const hosted of this.#hosted.values()) hosted.drain()
     if (this.#hosted.size === 0) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, timeoutMs)
@@ -163,17 +162,12 @@ export class Host {
 
   #host(row: HostedRow): Hosted | undefined {
     const earlier = this.#hosted.get(row.run_id)
-    if (earlier?.ledger.row.owner_epoch === row.owner_epoch) return undefined
+    // Of the same attempt it is told twice; of a later one it was ended over our head meanwhile, and came back.
+    const isSame = earlier?.ledger.row.owner_epoch === row.owner_epoch
+    if (isSame && earlier.ledger.chart.context.attempt >= row.attempt) return undefined
     if (earlier) this.#leave(row.run_id, 'fenced')
     const { machine, root, log } = this.#options
-    let ledger: Ledger
-    let unrestorable: string | null = null
-    try {
-      ledger = Ledger.restore(row, machine)
-    } catch (error) {
-      unrestorable = error instanceof Error ? error.message : String(error)
-      ledger = new Ledger(row, resolveStatus(machine, row), machine)
-    }
+    const { ledger, unrestorable } = ledgerOf(row, machine)
     const actor = createActor(this.#logic, {
       input: { ledger },
       id: row.run_id,
@@ -220,17 +214,10 @@ export class Host {
     if (ledger.status !== 'resuming') return this.#open(hosted, [])
     const calls = await this.#options.loadCalls(ledger.runId)
     if (!this.#isHosted(hosted) || hosted.sessions !== mine || ledger.status !== 'resuming') return
-    const unknown = unknownCalls(calls)
-    if (unknown.length > 0) {
-      const waitpoints = unknown.map((call) =>
-        questionOf(ledger.runId, ledger.chart.context.attempt, call, ledger.fields.detail),
-      )
-      return actor.send({ type: 'human.asked', questions: unknown.length, waitpoints })
-    }
-    const replayed = calls.filter((call) => call.kind === 'tool' && call.outcome !== 'started')
+    const found = rehydrated(ledger, calls)
+    if (found.type === 'human.asked') return actor.send(found)
     actor.send({
-      type: 'session.ready',
-      replayed: replayed.map(({ tool_call_id, tool }) => ({ tool_call_id, tool })),
+      ...found,
       settled: (refusal) => {
         if (refusal || !this.#isHosted(hosted) || hosted.sessions !== mine) return
         try {
@@ -248,15 +235,9 @@ export class Host {
     hosted.sessions += 1
     const mine = hosted.sessions
     const isOpen = (): boolean => this.#isHosted(hosted) && hosted.sessions === mine
-    const job = {
-      run_id,
-      conversation_id,
-      agent,
-      attempt: ledger.chart.context.attempt,
-      input,
-      lanes: lanesOf(ledger.row),
-      calls,
-    }
+    const { attempt } = ledger.chart.context
+    const lanes = lanesOf(ledger.row)
+    const job = { run_id, conversation_id, agent, attempt, input, lanes, calls }
     const { lease, monotonicMs } = this.#options
     hosted.vitals.begin(monotonicMs())
     const port = sessionPort({
@@ -272,6 +253,7 @@ export class Host {
         if (message.type === 'session.exited' && ledger.status === 'cancel_requested')
           hosted.endSession()
       },
+      onLate: (output) => this.#options.keepLate(run_id, output),
     })
     hosted.session = this.#options.startSession(job, port, (reason) => {
       if (isOpen()) this.#lose(hosted, reason)
@@ -303,7 +285,12 @@ export class Host {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return
     this.#hosted.delete(runId)
-    if (reason === 'fenced') hosted.endSession()
+    if (reason === 'fenced') {
+      hosted.endSession()
+      // Decided here and not written any more: it was ended over our head while it came to its end.
+      const { status, result } = hosted.ledger
+      if (status === 'completed') this.#options.keepLate(runId, result)
+    }
     hosted.actor.send({ type: 'actor.released' })
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()

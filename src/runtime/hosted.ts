@@ -1,9 +1,20 @@
+import type { RunMachine } from '../../machines/run.ts'
+import type { ChildReport } from '../agents/port.ts'
+import type { HostedRow } from '../store/rows.ts'
+import { resolveStatus } from './codec.ts'
+import { reportLetter } from './delegation.ts'
 import type { Session } from '../executors/local/session.ts'
-import type { RunActor } from './durable.ts'
-import type { Ledger } from './ledger.ts'
+import type { RunActor, Settled } from './durable.ts'
+import { Ledger } from './ledger.ts'
+import type { RunMessage } from './messages.ts'
 import type { Reports } from './reports.ts'
 import { Vitals } from './vitals.ts'
+import { type Performing, READ_SURFACES } from './audience.ts'
 import type { Watched } from './watchdog.ts'
+import { within } from '../within.ts'
+
+/** How long an executor may take to say how a run has ended. */
+const RESULT_MS = 5_000
 
 /** One run that this node owns. */
 export class Hosted {
@@ -74,9 +85,67 @@ export class Hosted {
     return this.session === null && this.ledger.status === 'cancel_requested'
   }
 
+  /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
+  async reported(
+    childRunId: string,
+    loadReport: (childRunId: string) => Promise<ChildReport | undefined>,
+  ): Promise<void> {
+    if (!this.isClosing) return this.reports.arrived(childRunId)
+    const found = await loadReport(childRunId)
+    if (!found || !this.isClosing) return
+    const report = { ...found, output: null }
+    const letter = reportLetter(childRunId)
+    this.actor.send({ type: 'child.reported', call: null, report, letter })
+    this.actor.send({ type: 'session.exited' })
+  }
+
   /** Waits for other runs; its place is free for them. */
   get isWaitingOnChild(): boolean {
     return this.ledger.status === 'waiting_on_child'
+  }
+
+  /** Ended by force: from now on nothing that its executor says counts, and what it does is aborted. */
+  end(messages: readonly RunMessage[]): Promise<boolean> {
+    this.endSession()
+    return new Promise((resolve) => {
+      for (const message of messages) {
+        if (message === messages.at(-1)) this.actor.send({ ...message, settled: answer(resolve) })
+        else this.actor.send(message)
+      }
+    })
+  }
+
+  /** Its executor does not know it: it has come to its end there, and we were not told. */
+  get isUnreported(): boolean {
+    return this.session?.probe() === 'absent' && this.ledger.chart.hasTag('active')
+  }
+
+  /** Asks its executor how it has ended; false when there is no answer. */
+  async recoverResult(): Promise<boolean> {
+    const { session } = this
+    if (!session) return false
+    const ending = await within(RESULT_MS, session.result(), () => {}).catch(() => null)
+    if (ending === null || this.session !== session) return false
+    return new Promise((resolve) => this.actor.send({ ...ending, settled: answer(resolve) }))
+  }
+
+  /** Null: nobody needs to read it, or it is about to end. */
+  performing(now: number): Performing | null {
+    const { row, status, chart } = this.ledger
+    const { orphan, stuck_clock } = chart.context
+    const isActive = chart.hasTag('active') && status !== 'cancel_requested'
+    if (!READ_SURFACES.has(row.surface) || !isActive || !this.session) return null
+    if (orphan) this.vitals.orphanAt ??= now
+    else this.vitals.orphanAt = null
+    return {
+      runId: row.run_id,
+      conversationId: row.conversation_id,
+      activeSince: this.vitals.startedAt,
+      stuck: stuck_clock !== null,
+      orphanSince: this.vitals.orphanAt,
+      onOrphan: this.session.onOrphan,
+      send: (message) => this.actor.send(message),
+    }
   }
 
   watched(now: number): Watched {
@@ -86,6 +155,7 @@ export class Hosted {
     else this.vitals.stuck ??= { at: now, judged: false }
     const { stuck } = this.vitals
     return {
+      runId: this.ledger.runId,
       status,
       stuckClock: stuck_clock,
       stuckReason: stuck_reason,
@@ -104,5 +174,23 @@ export class Hosted {
         this.feed()
       },
     }
+  }
+}
+
+const answer =
+  (resolve: (accepted: boolean) => void): Settled =>
+  (refusal) =>
+    resolve(refusal === undefined)
+
+/** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
+export function ledgerOf(
+  row: HostedRow,
+  machine: RunMachine,
+): { ledger: Ledger; unrestorable: string | null } {
+  try {
+    return { ledger: Ledger.restore(row, machine), unrestorable: null }
+  } catch (error) {
+    const unrestorable = error instanceof Error ? error.message : String(error)
+    return { ledger: new Ledger(row, resolveStatus(machine, row), machine), unrestorable }
   }
 }

@@ -224,6 +224,8 @@ const OBSERVATIONS: ReadonlySet<string> = new Set([
   'cancel.requested',
   'cancel.expired',
   'queue.expired',
+  'readers.gone',
+  'readers.back',
 ])
 
 const effects: readonly string[] = RUN_EFFECTS

@@ -1,5 +1,5 @@
 import type { Database } from '../store/database.ts'
-import { anyNodeLost, beatRuns, listNodes } from '../store/nodes.ts'
+import { anyNodeLost, listNodes } from '../store/nodes.ts'
 import { loadHostedMany, nextDueInMs, ownedRunIds, pendingInbox, whatWaits } from '../store/runs.ts'
 import type { Committer } from './committer.ts'
 import type { Host } from './host.ts'
@@ -23,7 +23,6 @@ export interface LookoutOptions {
 export const ADOPT_MAX = 200
 /** How often a node looks for what no hint has told it, in milliseconds. */
 export const ROUND_MS = 1000
-const BEAT_MS = 60_000
 /** How often what the database says we own is held against what we host, even without a cause. */
 const RESYNC_MS = 10_000
 
@@ -37,7 +36,6 @@ export class Lookout {
   /** A commit's reply was lost: it may have claimed runs for us. */
   mustResync = false
   #options: LookoutOptions
-  #beatAt = 0
   #resyncedAt = 0
   #dueTimer: ReturnType<typeof setTimeout> | null = null
 
@@ -59,7 +57,6 @@ export class Lookout {
     await this.#armDueTimer()
     this.othersServe =
       database.notifies && (await listNodes(reads)).some((node) => node.epoch !== epoch)
-    await this.#beat()
   }
 
   stop(): void {
@@ -82,20 +79,34 @@ export class Lookout {
   /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */
   async #resync(): Promise<void> {
     const { database, host, committer, lease } = this.#options
+    const held = [...host.runs].map(({ ledger }) => ledger.runId)
     const ids = await ownedRunIds(database.runtime, lease.epoch)
     // What a flush under way has claimed is known when it is done.
     await committer.settled()
     const unknown = ids.filter((runId) => !host.has(runId))
+    const owned = new Set(ids)
+    await this.#dropLost(held.filter((runId) => !owned.has(runId)))
     const rows = await loadHostedMany(database.runtime, unknown)
     await committer.settled()
     for (const row of rows) {
       if (row.owner_epoch !== lease.epoch || host.has(row.run_id)) continue
-      // The adopter marks what it takes over: such an attempt is lost, a claimed one has yet to start.
+      // The adopter marks what it takes over: such an attempt is lost, a claimed one has yet to start. What has been
+      // recorded here since and is here no more is not guessed at: the reconciler asks for its result.
       if (row.line_events.at(-1) === 'run.claimed' && row.record_id === null) host.start(row)
-      else host.adopt(row, 'session_lost')
+      else if (row.record_id === 'adopted') host.adopt(row, 'session_lost')
     }
     this.mustResync = false
     this.#resyncedAt = this.#options.monotonicMs()
+  }
+
+  /** Runs that we still have although they were ended over our head: nothing of them may go on. */
+  async #dropLost(runIds: string[]): Promise<void> {
+    const { database, host, committer, lease } = this.#options
+    if (runIds.length === 0) return
+    const rows = await loadHostedMany(database.runtime, runIds)
+    // One that has ended by itself is gone when the answer to its commit is known.
+    await committer.settled()
+    for (const row of rows) if (row.owner_epoch !== lease.epoch) host.drop(row.run_id)
   }
 
   async #armDueTimer(): Promise<void> {
@@ -104,12 +115,5 @@ export class Lookout {
     this.#dueTimer = null
     if (dueInMs === null || dueInMs > ROUND_MS * 2) return
     this.#dueTimer = setTimeout(() => this.#options.committer.claim(), Math.max(0, dueInMs) + 1)
-  }
-
-  async #beat(): Promise<void> {
-    const { database, lease, monotonicMs } = this.#options
-    if (monotonicMs() - this.#beatAt < BEAT_MS) return
-    this.#beatAt = monotonicMs()
-    await beatRuns(database.runtime, lease.epoch)
   }
 }

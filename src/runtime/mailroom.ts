@@ -1,21 +1,21 @@
 import type { RunMachine } from '../../machines/run.ts'
 import type { Json } from '../json.ts'
 import type { KeyDraft } from '../store/flush.ts'
-import { type HostedRow, type InboxRow, isTerminal } from '../store/rows.ts'
+import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '../store/rows.ts'
 import type { Committer } from './committer.ts'
 import type { Host } from './host.ts'
 import { Ledger } from './ledger.ts'
 import { childOfReport, messageOfLetter, unreadReport } from './letters.ts'
 import type { Logger } from './log.ts'
 import type { MessageOf, RunMessage } from './messages.ts'
+import { retried } from './retried.ts'
 
 export interface MailroomOptions {
   machine: RunMachine
   host: Host
   committer: Committer
   inboxOf: (runId: string) => Promise<InboxRow[]>
-  /** Tokens of the questions that a run still waits on. */
-  pendingTokens: (runId: string) => Promise<Set<string>>
+  waitpointsOf: (runId: string) => Promise<WaitpointRow[]>
   loadRun: (runId: string) => Promise<HostedRow | undefined>
   /** Tells the owner on another node that it has mail. */
   hint: () => void
@@ -24,6 +24,7 @@ export interface MailroomOptions {
 
 /** Lost races against other nodes on one run before the next round of the inbox is left to go on. */
 const TRIES = 8
+const OPERATOR = 1
 /** Runs that get their mail at the same time. */
 const LANES = 16
 
@@ -75,16 +76,19 @@ export class Mailroom {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const row = await this.#options.loadRun(runId)
       if (row?.status !== 'waiting_on_lane') return false
-      if (await this.#decide(row, [{ type: 'input.replaced', input, key }])) return true
+      if (await this.decide(row, [{ type: 'input.replaced', input, key }])) return true
     }
     return false
   }
 
-  /** Ends a run that has waited in line for too long; false when it waits no longer. */
-  async expire(runId: string, limit_ms: number): Promise<boolean> {
-    const row = await this.#options.loadRun(runId)
-    if (row?.status !== 'queued' && row?.status !== 'waiting_on_lane') return false
-    return this.#decide(row, [{ type: 'queue.expired', limit_ms }])
+  /**
+   * Keeps a result that came after its run was ended by force: an event for people to see. The chart is not asked, since
+   * nothing is decided by it.
+   */
+  keepLate(runId: string, output: Json): void {
+    retried(() => this.#keepLate(runId, output)).catch((error: unknown) =>
+      this.#options.log.warn({ run_id: runId, problem: String(error) }, 'a late result is lost'),
+    )
   }
 
   async #deliver(runId: string): Promise<void> {
@@ -110,13 +114,32 @@ export class Mailroom {
       // Reports wait for the next attempt; of a run that is over nobody reads them any more.
       if (isTerminal(row.status)) messages.push(...reports.map(unreadReport))
       if (messages.length === 0) return
-      if (await this.#decide(row, messages)) return
+      if (await this.decide(row, messages)) return
     }
   }
 
-  /** Decides on a run without an owner; false when another node was faster. */
-  async #decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+  /**
+   * Decides on a run that no actor of this node has, as its row was read; false when it has changed since, or takes none of
+   * the messages. One that has an owner elsewhere is taken from it only by being ended.
+   */
+  async decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
     const ledger = await this.#decided(row, messages)
+    return ledger.dirty && this.#write(ledger)
+  }
+
+  async #keepLate(runId: string, output: Json): Promise<void> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const row = await this.#options.loadRun(runId)
+      // Gone on elsewhere, it will have a result of its own.
+      if (!row || !isTerminal(row.status) || row.status === 'completed') return
+      const ledger = Ledger.restore(row, this.#options.machine)
+      ledger.event('late_result', OPERATOR, { status: 'completed', output })
+      if (await this.#write(ledger)) return
+    }
+  }
+
+  /** False when the run has changed since it was read. */
+  #write(ledger: Ledger): Promise<boolean> {
     return new Promise((resolve, reject) => {
       this.#options.committer.enlist({
         take: () => ledger.take(),
@@ -129,9 +152,15 @@ export class Mailroom {
     })
   }
 
+  /** Tokens of the questions that a run still waits on. */
+  async #pendingTokens(runId: string): Promise<string[]> {
+    const waitpoints = await this.#options.waitpointsOf(runId)
+    return waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : []))
+  }
+
   async #decided(row: HostedRow, messages: RunMessage[]): Promise<Ledger> {
-    const { machine, pendingTokens, log } = this.#options
-    const tokens = messages.some(isAnswer) ? await pendingTokens(row.run_id) : new Set<string>()
+    const { machine, log } = this.#options
+    const tokens = new Set(messages.some(isAnswer) ? await this.#pendingTokens(row.run_id) : [])
     const ledger = Ledger.restore(row, machine)
     const refuse = (on: Ledger, { letter }: RunMessage, why: string): void => {
       if (letter) on.settleLetter(letter, 'refused', why)

@@ -1,4 +1,4 @@
-import type { RunEvent } from '../../machines/run-setup.ts'
+import type { RunEvent, WatchdogClock } from '../../machines/run-setup.ts'
 import type { ChildReport, Delegation, ProgressReport, SessionCall } from '../agents/port.ts'
 import type { Json } from '../json.ts'
 import type { AuditDraft, KeyDraft } from '../store/flush.ts'
@@ -12,16 +12,25 @@ export interface Question {
   prompt: string
 }
 
-/** Why the watchdog ends a run that is stuck for too long, or (`would_end`) would end it. */
+/** Why the supervisor ends a run, or would end it. */
 export interface Verdict {
-  result: 'ended' | 'would_end'
-  clock: string
+  action:
+    | 'auto_terminate'
+    | 'time_out'
+    | 'queue_timeout'
+    | 'force_cancel'
+    | 'recover'
+    | 'cancel_orphan'
+  /** `would_end`: only to be told of (shadow). `held`: too many of its class would have been ended at once. */
+  result: 'ended' | 'would_end' | 'held'
+  clock: WatchdogClock | 'heartbeat' | 'queue' | 'cancel' | 'report' | 'readers'
+  /** What the clock found, such as `tool_call.timeout(150s)`. */
   stuck_reason: string
-  /** How long a run may be stuck, and how long this one is. */
+  /** How long a run may be so, and how long this one is. */
   limit_ms: number
   stuck_ms: number
-  /** The last thing that is known of its executor. */
-  executor_silent_ms: number
+  /** The last thing that is known of its executor; null: nothing, it is another node's. */
+  executor_silent_ms: number | null
 }
 
 /** What a human says of a call whose outcome is unknown, or of a crash loop. */
@@ -58,7 +67,8 @@ interface Payloads {
   'cancel.requested': { by: string; reason: string | null }
   'run.recycled': { by: string; verdict?: Verdict }
   'verdict.noted': { verdict: Verdict }
-  'queue.expired': { limit_ms: number }
+  'queue.expired': { limit_ms: number; verdict?: Verdict }
+  'readers.gone': { grace_ms: number }
   'turn.extended': { by_ms: number }
   'stuck.noted': { limit_ms: number; since: string }
   'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }

@@ -1,15 +1,10 @@
 import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
-import type { NodeFacts } from '../executors/local/compose.ts'
-import type { StartSession } from '../executors/local/executor.ts'
-import type { Clock } from '../clock.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
-import type { Database } from '../store/database.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
-import { setNodeStatus } from '../store/nodes.ts'
-import { lateInLine } from '../store/reconcile.ts'
+import { beatRuns, setNodeStatus } from '../store/nodes.ts'
 import { deleteExpired } from '../store/retention.ts'
 import {
   findCommand,
@@ -19,7 +14,6 @@ import {
   loadCalls,
   loadHosted,
   loadReport,
-  pendingTokens,
 } from '../store/runs.ts'
 import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
@@ -30,39 +24,16 @@ import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
 import { Host } from './host.ts'
 import { Lease } from './lease.ts'
-import type { Logger } from './log.ts'
 import { ADOPT_MAX, Lookout, ROUND_MS } from './lookout.ts'
 import { Mailroom } from './mailroom.ts'
+import type { NodeOptions } from './node-options.ts'
+import type { Readers } from './readers.ts'
 import { Rounds } from './rounds.ts'
-import { Reconciler } from './reconciler.ts'
 import { Retention } from './retention.ts'
 import { retried } from './retried.ts'
-import { type AutoTerminate, Watchdog, type WatchdogLimits } from './watchdog.ts'
+import { beatEveryMs, supervisorOf } from './supervision.ts'
+import type { Supervisor } from './supervisor.ts'
 import { within } from '../within.ts'
-
-export interface NodeOptions {
-  database: Database
-  /** The directory lock of the embedded database proves every other node dead. */
-  alone: boolean
-  executor: (facts: NodeFacts) => StartSession
-  nodeId: string
-  version: string
-  leaseMs: number
-  concurrency: number
-  recovery: 'auto' | 'manual'
-  maxCrashes: number
-  cancelTimeoutMs: number
-  reconcileIntervalMs: number
-  /** Runs that have waited in line for so long are ended. */
-  queueTimeoutMs: number
-  /** Runs that ended so long ago are deleted; null: never. */
-  retentionMs: number | null
-  watchdog: { intervalMs: number; limits: WatchdogLimits; autoTerminate: AutoTerminate }
-  clock: Clock
-  log: Logger
-  /** Another chart than the one of this code: tests plant mutants. */
-  machine?: RunMachine
-}
 
 const CLAIM_MAX = 500
 const HINT_MS = 50
@@ -79,6 +50,8 @@ export class RunlaneNode {
   readonly committer: Committer
   readonly lease: Lease
   readonly machine: RunMachine
+  /** Who reads streams: told of by whoever serves them. */
+  readonly readers: Readers
   #options: NodeOptions
   #actor: ActorRefFrom<typeof nodeMachine>
   #chronicle: Chronicle
@@ -86,9 +59,9 @@ export class RunlaneNode {
   #mailroom: Mailroom
   #lookout: Lookout
   #rounds: Rounds
-  #watchdog: Watchdog
+  #supervisor: Supervisor
+  #beats: Rounds
   #retention: Retention | null
-  #reconciler: Reconciler
   #hints: Hints
   #unlisten: (() => Promise<void>) | null = null
 
@@ -97,8 +70,21 @@ export class RunlaneNode {
     const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
-    this.#actor = createActor(nodeMachine)
     this.#chronicle = new Chronicle(options)
+    const { supervisor, readers } = supervisorOf({
+      ...options,
+      parts: () => ({
+        host: this.#host,
+        mailroom: this.#mailroom,
+        committer: this.committer,
+        lease: this.lease,
+      }),
+      hint: () => this.#hints.hint(),
+    })
+    this.#supervisor = supervisor
+    this.readers = readers
+    const root = supervisor.actor
+    this.#actor = createActor(nodeMachine, { id: 'node', parent: root } as never)
     this.lease = new Lease({
       line: database.leases,
       nodeId: options.nodeId,
@@ -120,12 +106,13 @@ export class RunlaneNode {
       onOutage: (error) => this.#chronicle.away('commits', error),
     })
     this.#host = new Host({
-      root: this.#actor,
+      root,
       machine: this.machine,
       committer: this.committer,
       lease: this.lease,
       startSession: options.executor({ deadline: this.lease.shared, retried }),
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
+      keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
       loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
@@ -140,7 +127,7 @@ export class RunlaneNode {
       host: this.#host,
       committer: this.committer,
       inboxOf: (runId) => inboxOf(reads, runId),
-      pendingTokens: (runId) => pendingTokens(reads, runId),
+      waitpointsOf: (runId) => listWaitpoints(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
       hint: () => this.#hints.hint(),
       log,
@@ -175,14 +162,9 @@ export class RunlaneNode {
       monotonicMs: clock.monotonicMs,
     })
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
+    const beat = (): Promise<void> => beatRuns(reads, this.lease.epoch)
+    this.#beats = new Rounds(beat, beatEveryMs(options.heartbeatTimeoutMs), log)
     const { retentionMs } = options
-    this.#reconciler = new Reconciler({
-      everyMs: options.reconcileIntervalMs,
-      queueTimeoutMs: options.queueTimeoutMs,
-      lateInLine: (limitMs, limit) => lateInLine(database.runtime, limitMs, limit),
-      expire: (runId, limitMs) => this.#mailroom.expire(runId, limitMs),
-      log,
-    })
     this.#retention =
       retentionMs === null
         ? null
@@ -190,11 +172,6 @@ export class RunlaneNode {
             deleteExpired: (limit) => deleteExpired(database.runtime, retentionMs, limit),
             log,
           })
-    this.#watchdog = new Watchdog({
-      runs: () => this.#host.watched(),
-      ...options.watchdog,
-      ...clock,
-    })
   }
 
   /** starting, serving, draining or stopped. */
@@ -209,6 +186,7 @@ export class RunlaneNode {
   /** Registers and begins to serve. @throws when the stored snapshots are of a chart that this code cannot read. */
   async start(): Promise<void> {
     const { database, alone, log, leaseMs } = this.#options
+    this.#supervisor.actor.start()
     this.#actor.start()
     await checkMachine(database.reads, this.machine, log)
     await this.lease.start()
@@ -223,9 +201,9 @@ export class RunlaneNode {
       })
     }
     this.#rounds.start()
-    this.#watchdog.start()
+    this.#beats.start()
+    this.#supervisor.start()
     this.#retention?.start()
-    this.#reconciler.start()
     this.committer.claim()
   }
 
@@ -237,11 +215,11 @@ export class RunlaneNode {
     // Nothing of the drain may wait for a database that has gone silent.
     void setNodeStatus(database.runtime, this.lease.epoch, 'draining').catch(() => {})
     this.#lookout.stop()
-    this.#watchdog.stop()
     const passEnded = Promise.all([
       this.#rounds.stop(),
+      this.#beats.stop(),
       this.#retention?.stop(),
-      this.#reconciler.stop(),
+      this.#supervisor.stop(),
     ])
     // A flush under way may have claimed runs: they are known, and drained, when it is answered.
     await within(LAST_FLUSH_MS, this.committer.settled(), () => {}).catch(() => {})
@@ -288,6 +266,8 @@ export class RunlaneNode {
   #reconnected(): void {
     this.#chronicle.back('commits')
     this.#lookout.mustResync = true
+    // Nobody could vouch for a run meanwhile: before anybody is judged by that, this node does.
+    this.#beats.look()
     this.#rounds.look()
   }
 

@@ -37,6 +37,8 @@ export class RecordDraft {
   readonly row: HostedRow
   readonly fields: RunFields
   chart: RunSnapshot
+  /** What it has returned, if it has. */
+  result: Json = null
   protected sequence: number
   protected draft: Draft | null = null
 
@@ -108,6 +110,7 @@ export class RecordDraft {
     const draft = this.open()
     draft.weight += size
     draft.payload = { ...draft.payload, run_id: this.runId, output }
+    this.result = output
   }
 
   input(input: Json): void {

@@ -1,5 +1,6 @@
 import type { ChildReport, SessionPort } from '../agents/port.ts'
 import { SessionClosed } from '../errors.ts'
+import type { Json } from '../json.ts'
 import { reportLetter } from './delegation.ts'
 import type { RunActor, Settled } from './durable.ts'
 import type { Lease } from './lease.ts'
@@ -16,6 +17,8 @@ export interface SessionPortOptions {
   reportOf: (childRunId: string) => Promise<ChildReport>
   /** Told of all that the session says, when it is decided. */
   onSaid: (message: RunMessage) => void
+  /** Told of a result that comes when nothing counts any more. */
+  onLate: (output: Json) => void
 }
 
 /**
@@ -29,6 +32,7 @@ export function sessionPort({
   fed,
   reportOf,
   onSaid,
+  onLate,
 }: SessionPortOptions): SessionPort {
   const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
   const committed = (
@@ -54,7 +58,10 @@ export function sessionPort({
   }
   return {
     send: (message) => {
-      if (!isOpen()) return
+      if (!isOpen()) {
+        if (message.type === 'run.completed') onLate(message.output)
+        return
+      }
       // A report is consumed by the decision on it.
       const letter =
         message.type === 'child.reported'

@@ -8,6 +8,8 @@ export class Vitals {
   movedAt: number
   /** Since when it is stuck, as far as this node knows, and whether a verdict on that was told. */
   stuck: { at: number; judged: boolean } | null = null
+  /** Since when it has been an orphan, as far as this node knows. */
+  orphanAt: number | null = null
   /** Tool calls in flight, each with its own progress. */
   readonly tools = new Map<string, { tool: string; movedAt: number }>()
 
@@ -22,6 +24,7 @@ export class Vitals {
     this.movedAt = now
     this.tools.clear()
     this.stuck = null
+    this.orphanAt = null
   }
 
   /** So long the process itself stood still: nobody can have moved meanwhile. */

@@ -1,7 +1,8 @@
 import type { WatchdogClock } from '../../machines/run-setup.ts'
 import { formatDuration, parseDuration } from '../duration.ts'
 import type { RunStatus } from '../store/rows.ts'
-import type { MessageOf } from './messages.ts'
+import type { MessageOf, RunMessage, Verdict } from './messages.ts'
+import { type Held, isSystemic } from './systemic.ts'
 
 /** Limits in milliseconds. */
 export interface WatchdogLimits {
@@ -22,10 +23,10 @@ type WatchdogMessage =
   | MessageOf<'stuck.noted'>
   | MessageOf<'stuck.cleared'>
   | MessageOf<'verdict.noted'>
-  | MessageOf<'run.recycled'>
 
 /** A hosted run as the watchdog sees it; times are monotonic milliseconds. */
 export interface Watched {
+  runId: string
   status: RunStatus
   /** The clock that has found it stuck; null while all is well. */
   stuckClock: WatchdogClock | null
@@ -53,16 +54,14 @@ export interface Watched {
 export interface WatchdogOptions {
   /** Asked anew at each look. */
   runs(): Iterable<Watched>
-  intervalMs: number
   limits: WatchdogLimits
   /** Whether runs that are stuck for so long are ended, or only told of. */
   autoTerminate: AutoTerminate
+  /** Ends a run by force. */
+  end(runId: string, messages: RunMessage[]): Promise<unknown>
   monotonicMs: () => number
   now: () => number
 }
-
-/** A look that comes so much later than it should says more about this process than about its runs. */
-const LATE_MS = 1_000
 
 export type AutoTerminate =
   | { readonly mode: 'off' }
@@ -76,40 +75,37 @@ interface Finding {
   silentMs: number
 }
 
+/** A run that is stuck for longer than it may be. */
+interface Due {
+  run: Watched
+  clock: WatchdogClock
+  evidence: Omit<Verdict, 'result'>
+}
+
 /**
- * Looks at the runs of this node again and again, and flags those that are stuck: a flag is for people to see, and goes by
- * itself when the run moves again. Only where that is asked for it ends what has been stuck for too long.
+ * Looks at the runs of this node, and flags those that are stuck: a flag is for people to see, and goes by itself when the
+ * run moves again. Only where that is asked for it ends what has been stuck for too long, and only while most others are
+ * well. When it looks is its supervisor's to say.
  */
 export class Watchdog {
   #options: WatchdogOptions
-  #lookedAt: number
-  #timer: ReturnType<typeof setInterval> | null = null
 
   constructor(options: WatchdogOptions) {
     this.#options = options
-    this.#lookedAt = options.monotonicMs()
   }
 
-  start(): void {
-    this.#lookedAt = this.#options.monotonicMs()
-    this.#timer = setInterval(() => this.look(), this.#options.intervalMs)
+  /** So long it was not the runs that were silent, it was this process. */
+  forgive(ms: number): void {
+    for (const run of this.#options.runs()) run.forgive(ms)
   }
 
-  stop(): void {
-    if (this.#timer) clearInterval(this.#timer)
-  }
-
-  look(): void {
-    const { limits, monotonicMs, now, intervalMs } = this.#options
+  /** Answers what it has spared because too many would have been ended at once. */
+  look(): Held[] {
+    const { limits, monotonicMs, now } = this.#options
     const at = monotonicMs()
-    const late = at - this.#lookedAt - intervalMs
-    this.#lookedAt = at
-    if (late > intervalMs + LATE_MS) {
-      // It was not the runs that were silent, it was this process: frozen, or blocked.
-      for (const run of this.#options.runs()) run.forgive(late)
-      return
-    }
-    for (const run of this.#options.runs()) {
+    const runs = [...this.#options.runs()]
+    const due: Due[] = []
+    for (const run of runs) {
       const finding = findingOf(run, limits, at)
       // Only what the probe found passes without the run having moved: its executor answers again.
       if (run.stuckClock === 'executor' && !executorOf(run, limits))
@@ -118,27 +114,75 @@ export class Watchdog {
         const { clock, stuck_reason, limit_ms, silentMs } = finding
         const since = new Date(now() - silentMs).toISOString()
         run.send({ type: 'stuck.noted', clock, stuck_reason, limit_ms, since })
-      } else this.#judge(run, at)
+      } else due.push(...this.#due(run, at))
     }
+    const held = heldOf(runs, due)
+    for (const one of due) this.#judge(one, held)
+    return held
   }
 
-  /** Ends what is stuck for too long, if that is wanted. */
-  #judge(run: Watched, at: number): void {
-    const { autoTerminate } = this.#options
+  /** Whether it is stuck for too long, if that is to count. */
+  #due(run: Watched, at: number): Due[] {
     const { stuckSince, stuckReason, stuckClock, override, executorSilentMs } = run
-    if (stuckSince === null || stuckReason === null || stuckClock === null) return
-    const limit_ms = override === null ? limitFor(autoTerminate) : parseDuration(override)
+    if (stuckSince === null || stuckReason === null || stuckClock === null) return []
+    const limit_ms =
+      override === null ? limitFor(this.#options.autoTerminate) : parseDuration(override)
     const stuck_ms = Math.round(at - stuckSince)
-    if (limit_ms === null || stuck_ms <= limit_ms) return
+    if (limit_ms === null || stuck_ms <= limit_ms) return []
     const found = { clock: stuckClock, stuck_reason: stuckReason, limit_ms, stuck_ms }
-    const evidence = { ...found, executor_silent_ms: Math.round(executorSilentMs) }
-    if (autoTerminate.mode !== 'shadow') {
+    const executor_silent_ms = Math.round(executorSilentMs)
+    return [
+      {
+        run,
+        clock: stuckClock,
+        evidence: { action: 'auto_terminate', ...found, executor_silent_ms },
+      },
+    ]
+  }
+
+  #judge({ run, clock, evidence }: Due, held: readonly Held[]): void {
+    const isShadow = this.#options.autoTerminate.mode === 'shadow'
+    const isHeld = held.some(({ rule }) => rule === EVERYBODY || rule === clock)
+    if (!isShadow && !isHeld) {
       const verdict = { ...evidence, result: 'ended' as const }
-      run.send({ type: 'run.recycled', forced: false, by: 'watchdog', verdict })
+      const recycled = { type: 'run.recycled', forced: false, by: 'watchdog', verdict } as const
+      void this.#options.end(run.runId, [recycled])
     } else if (!run.judged)
-      run.send({ type: 'verdict.noted', verdict: { ...evidence, result: 'would_end' } })
+      run.send({
+        type: 'verdict.noted',
+        verdict: { ...evidence, result: isShadow ? 'would_end' : 'held' },
+      })
   }
 }
+
+const EVERYBODY = 'all'
+
+/**
+ * Classes that hold fire: the runs that a clock is for, and all together. Counted are those that are stuck, not only those
+ * whose time is over by now: an outage does not end its runs one second after the other either.
+ */
+function heldOf(runs: readonly Watched[], due: readonly Due[]): Held[] {
+  if (due.length === 0) return []
+  const stuck = runs.filter((run) => run.stuckClock !== null)
+  const clocks = [...new Set(due.map(({ clock }) => clock))]
+  const classes: Held[] = [
+    { rule: EVERYBODY, runs: stuck.length, of: runs.length },
+    ...clocks.map((rule) => ({
+      rule,
+      runs: stuck.filter((run) => run.stuckClock === rule).length,
+      of: runs.filter((run) => isWatchedBy(rule, run)).length,
+    })),
+  ]
+  return classes.filter((one) => isSystemic(one.runs, one.of))
+}
+
+/** A run that the clock is for, or that it has found: a stuck tool call may be beside a running one. */
+function isWatchedBy(clock: WatchdogClock, { status, stuckClock }: Watched): boolean {
+  if (clock === 'turn' || clock === 'executor' || stuckClock === clock) return true
+  return clock === 'tool' ? status === 'waiting_on_tool' : THINKING.has(status)
+}
+
+const THINKING: ReadonlySet<RunStatus> = new Set(['running', 'resuming'])
 
 const limitFor = (auto: AutoTerminate): number | null => (auto.mode === 'off' ? null : auto.afterMs)
 

@@ -133,6 +133,14 @@ export async function statusHistory(
   return rows.map(toEvent).toReversed()
 }
 
+/** The sequence of a run's latest status change: no later one has come. */
+export async function lastStatusSequence(sql: Sql, runId: string): Promise<number> {
+  const [row] = await sql<{ sequence: number | null }[]>`
+    select max(sequence) as sequence from runlane.agent_events
+    where run_id = ${runId} and event_type = 'run_status_changed'`
+  return row?.sequence ?? 0
+}
+
 const toEvent = (row: StoredEvent): RunEventRow => ({
   ...row,
   visibility: VISIBILITIES[row.visibility] ?? 'internal',

@@ -8,6 +8,8 @@ export interface NodeRow {
   started_at: string
   last_seen_at: string
   active_runs: number
+  /** Why it ends nobody at present although it would: too many of a class at once. */
+  systemic: string | null
 }
 
 /** Registers this process under a new epoch: the fencing token of everything that it will own. */
@@ -80,7 +82,7 @@ export async function beatRuns(sql: Sql, epoch: number): Promise<void> {
 
 export async function listNodes(sql: Sql): Promise<NodeRow[]> {
   return sql<NodeRow[]>`
-    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at,
+    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at, n.systemic,
       (select count(*)::int from runlane.agent_runs r where r.owner_epoch = n.epoch) as active_runs
     from runlane.nodes n where n.status in ('serving', 'draining') order by n.epoch`
 }
@@ -88,7 +90,7 @@ export async function listNodes(sql: Sql): Promise<NodeRow[]> {
 /** Those too that stopped or died within a day; newest first, at most 1,000. */
 export async function listAllNodes(sql: Sql): Promise<NodeRow[]> {
   return sql<NodeRow[]>`
-    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at,
+    select n.node_id, n.epoch, n.status, n.version, n.started_at, n.last_seen_at, n.systemic,
       (select count(*)::int from runlane.agent_runs r where r.owner_epoch = n.epoch) as active_runs
     from runlane.nodes n
     where n.status in ('serving', 'draining') or n.last_seen_at > runlane.now() - interval '1 day'

@@ -18,6 +18,7 @@ export interface RunView extends RunRow {
   node_id: string | null
   age_ms: number
   unknown_calls: string[]
+  orphan: boolean
   traceparent: string | null
 }
 
@@ -28,15 +29,20 @@ export interface RunFilter {
   queue?: string | undefined
   lane_key?: string | undefined
   stuck?: boolean | undefined
+  orphan?: boolean | undefined
   q?: string | undefined
   since?: string | undefined
   cursor?: string | undefined
   limit: number
 }
 
+/** The chart says so of active runs; no column, so that the flag is never other than the chart. */
+const isOrphan = (sql: Sql) =>
+  sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
+
 const viewColumns = (sql: Sql) => sql`
   r.*, p.metadata, p.options ->> 'traceparent' as traceparent,
-  (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id,
+  (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
   case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t
     where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe'
@@ -46,7 +52,19 @@ const isOver = (status: string): boolean => isTerminal(status as RunStatus)
 
 /** Newest first; the cursor is the last run id of the page before. */
 export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
-  const { status, agent, conversation_id, queue, lane_key, stuck, q, since, cursor, limit } = filter
+  const {
+    status,
+    agent,
+    conversation_id,
+    queue,
+    lane_key,
+    stuck,
+    orphan,
+    q,
+    since,
+    cursor,
+    limit,
+  } = filter
   const pattern = q === undefined ? '' : `%${q.replaceAll(/[\\%_]/g, (special) => `\\${special}`)}%`
   return sql<RunView[]>`
     select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
@@ -57,6 +75,7 @@ export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> 
       ${conversation_id === undefined ? sql`` : sql`and r.conversation_id = ${conversation_id}`}
       ${queue === undefined ? sql`` : sql`and r.queue = ${queue}`}
       ${lane_key === undefined ? sql`` : sql`and r.lane_key = ${lane_key}`}
+      ${orphan === undefined ? sql`` : sql`and ${isOrphan(sql)} = ${orphan}`}
       ${stuck === undefined ? sql`` : sql`and (r.stuck_reason is not null) = ${stuck}`}
       ${since === undefined ? sql`` : sql`and r.created_at >= ${since}::timestamptz`}
       ${
@@ -117,14 +136,15 @@ export async function findAgentRun(sql: Sql, conversationId: string): Promise<Ru
   return row
 }
 
-/** Unfinished runs of all nodes: stuck first, then those that have been silent for longest. */
+/** Unfinished runs of all nodes: stuck first, then orphans, then those that have been silent for longest. */
 export async function openRuns(sql: Sql, limit: number): Promise<RunView[]> {
   return sql<RunView[]>`
     select ${viewColumns(sql)} from (
-      select o.run_id, o.stuck_reason is null as well, coalesce(o.last_progress_at, o.created_at) as silent_since
-      from runlane.agent_runs o where o.ended_at is null order by 2, 3, 1 limit ${limit}
+      select r.run_id, case when r.stuck_reason is not null then 1 when ${isOrphan(sql)} then 2 else 3 end as place,
+        coalesce(r.last_progress_at, r.created_at) as silent_since
+      from runlane.agent_runs r where r.ended_at is null order by 2, 3, 1 limit ${limit}
     ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
-    order by i.well, i.silent_since, i.run_id`
+    order by i.place, i.silent_since, i.run_id`
 }
 
 export async function stuckRunIds(sql: Sql): Promise<string[]> {
@@ -180,12 +200,6 @@ export async function listWaitpoints(sql: Sql, runId: string): Promise<Waitpoint
   return sql<WaitpointRow[]>`
     select token_id, run_id, kind, tool_call_id, prompt, schema, status, created_at, expires_at
     from runlane.waitpoints where run_id = ${runId} order by token_id`
-}
-
-/** Tokens of the questions that a run still waits on. */
-export async function pendingTokens(sql: Sql, runId: string): Promise<Set<string>> {
-  const waitpoints = await listWaitpoints(sql, runId)
-  return new Set(waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : [])))
 }
 
 export async function findCommand(sql: Sql, commandId: string): Promise<CommandRow | undefined> {

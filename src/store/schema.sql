@@ -152,12 +152,19 @@ create table runlane.nodes (
   version text not null,
   started_at timestamp with time zone not null,
   last_seen_at timestamp with time zone not null,
-  lease_until timestamp with time zone not null
+  lease_until timestamp with time zone not null,
+  systemic text
 ) with (fillfactor=50);
 
 create table runlane.purged (
   single boolean not null default true,
   event_id bigint not null
+);
+
+create table runlane.queue_pauses (
+  queue text not null,
+  paused_at timestamp with time zone not null,
+  resumed_at timestamp with time zone not null
 );
 
 create table runlane.queues (
@@ -167,6 +174,18 @@ create table runlane.queues (
   paused_by text,
   paused_at timestamp with time zone,
   paused_reason text
+);
+
+create table runlane.readers (
+  key text not null,
+  epoch bigint not null,
+  read_at timestamp with time zone not null
+) with (fillfactor=50);
+
+create table runlane.reconciling (
+  single boolean not null default true,
+  epoch bigint,
+  until timestamp with time zone
 );
 
 create table runlane.replacement_keys (
@@ -282,6 +301,12 @@ alter table runlane.queues add constraint queues_concurrency_positive CHECK ((co
 
 alter table runlane.queues add constraint queues_pkey PRIMARY KEY (name);
 
+alter table runlane.readers add constraint readers_pkey PRIMARY KEY (key, epoch);
+
+alter table runlane.reconciling add constraint reconciling_pkey PRIMARY KEY (single);
+
+alter table runlane.reconciling add constraint reconciling_single_check CHECK (single);
+
 alter table runlane.replacement_keys add constraint replacement_keys_pkey PRIMARY KEY (created_by, idempotency_key);
 
 alter table runlane.request_keys add constraint request_keys_pkey PRIMARY KEY (requested_by, key);
@@ -328,6 +353,8 @@ CREATE INDEX agent_runs_stuck ON runlane.agent_runs USING btree (run_id) WHERE (
 
 CREATE UNIQUE INDEX api_tokens_name ON runlane.api_tokens USING btree (name) WHERE ((revoked_at IS NULL) AND (name <> 'admin'::text));
 
+CREATE INDEX queue_pauses_of_queue ON runlane.queue_pauses USING btree (queue, resumed_at);
+
 CREATE INDEX request_keys_age ON runlane.request_keys USING btree (created_at);
 
 CREATE UNIQUE INDEX run_commands_of_key ON runlane.run_commands USING btree (requested_by, ((payload ->> 'idempotency_key'::text))) WHERE (payload ? 'idempotency_key'::text);
@@ -367,10 +394,16 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.insert_runs(creates jsonb, at timestamp with time zone) returns void
 
+-- function runlane.note_queue_pause() returns trigger
+
 -- function runlane.now() returns timestamp with time zone
+
+-- function runlane.repair_lanes(wanted integer, dry boolean) returns json
 
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
 
 -- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]
 
 CREATE CONSTRAINT TRIGGER audit_events_chained AFTER INSERT ON runlane.audit_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION runlane.chain_audit();
+
+CREATE TRIGGER note_queue_pause AFTER UPDATE OF paused ON runlane.queues FOR EACH ROW WHEN ((old.paused AND (NOT new.paused))) EXECUTE FUNCTION runlane.note_queue_pause();

@@ -27,7 +27,7 @@ export async function readSnapshot(sql: Sql, limit: number): Promise<Snapshot> {
     const [counted] = await read<(SnapshotSummary & { timestamp: string })[]>`
       select count(*) filter (where owner_epoch is not null)::int as running,
         count(*) filter (where stuck_reason is not null)::int as stuck,
-        0 as orphan,
+        count(*) filter (where owner_epoch is not null and (chart -> 'context' -> 'orphan')::boolean)::int as orphan,
         count(*) filter (where status in ('queued', 'waiting_on_lane'))::int as queued,
         count(*) filter (where status = 'waiting_on_human')::int as parked,
         count(*) filter (where owner_epoch is not null and parent_run_id is not null)::int as subagents_active,

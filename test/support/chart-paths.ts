@@ -60,6 +60,8 @@ const ALWAYS: readonly RunEvent[] = [
   { type: 'stuck.cleared' },
   { type: 'turn.extended' },
   { type: 'verdict.noted' },
+  { type: 'readers.gone' },
+  { type: 'readers.back' },
   { type: 'run.recycled', forced: false },
   { type: 'run.recycled', forced: true },
 ]
@@ -86,8 +88,9 @@ const isFar = ({ context }: RunSnapshot): boolean =>
   context.tools + context.children > 2 ||
   // Children outlive the attempt: one that a later one finds is enough.
   (context.attempt > 1 && context.children > 1) ||
-  // Whatever a run does while it is stuck, it does without: its first attempt shows all there is to see.
-  (context.stuck_clock !== null && (context.attempt > 1 || context.tools + context.children > 1))
+  // Whatever a run does while it is stuck or unread, it does without: its first attempt shows all there is to see.
+  ((context.stuck_clock !== null || context.orphan) &&
+    (context.attempt > 1 || context.tools + context.children > 1))
 
 // The declarations of xstate/graph do not pass our compiler options.
 const options = (input: RunInput): never =>

@@ -33,10 +33,15 @@ export interface WorldOptions {
   watchdog?: Partial<WatchdogLimits>
   autoTerminate?: AutoTerminate
   queueTimeoutMs?: number
+  heartbeatTimeoutMs?: number
+  reconcileIntervalMs?: number
+  orphanGraceMs?: number
   concurrency?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
   clock?: Clock
+  /** Another executor, made of the local one: one that loses what it is told. */
+  executor?: (local: StartSession) => StartSession
   /** Another way to the same database, for the lease alone. */
   leaseUrl?: string
 }
@@ -148,8 +153,12 @@ class LocalReplica implements Replica {
     const {
       autoTerminate = { mode: 'off' },
       queueTimeoutMs = 3_600_000,
+      heartbeatTimeoutMs = 300_000,
+      reconcileIntervalMs = 100,
+      orphanGraceMs = 30_000,
       concurrency = 100,
     } = options
+    const { executor = (local: StartSession) => local } = options
     const { clock = systemClock, leaseUrl, watchdogExecutorMs = 15_000, watchdog = {} } = options
     const database = databaseOf(url, leaseUrl)
     const allow = ['127.0.0.0/8']
@@ -174,7 +183,7 @@ class LocalReplica implements Replica {
     const node = new RunlaneNode({
       database,
       alone,
-      executor: (facts) => withExtra(extra, executors.forNode(facts)),
+      executor: (facts) => executor(withExtra(extra, executors.forNode(facts))),
       nodeId: `node-${randomUUID().slice(0, 8)}`,
       version: '0.0.0-test',
       leaseMs,
@@ -182,7 +191,9 @@ class LocalReplica implements Replica {
       recovery,
       maxCrashes,
       cancelTimeoutMs,
-      reconcileIntervalMs: 100,
+      reconcileIntervalMs,
+      orphanGraceMs,
+      heartbeatTimeoutMs,
       queueTimeoutMs,
       retentionMs: null,
       watchdog: {

@@ -139,7 +139,8 @@ export const crashScenarios: readonly Scenario[] = [
       'active.cancel_requested--cancel.expired[0]',
       'active.cancel_requested--cancel.requested[0]',
     ],
-    alone: { cancelTimeoutMs: 500 },
+    // The reconciler would end them as well, by the row: here the node's own clock is to do it.
+    alone: { cancelTimeoutMs: 500, reconcileIntervalMs: 3_600_000 },
     async play({ service, deadlineMs }) {
       const { api, post, reaches } = play(service, deadlineMs)
       const runs = await Promise.all([post([hang]), post([hang])])

@@ -113,11 +113,48 @@ export const watchdogScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'sixty runs of a hundred that are stuck at once are spared, and shown as an outage',
+    needs: ['active--verdict.noted[0]'],
+    alone: { watchdog: { tool: 200 }, autoTerminate: { mode: 'on', afterMs: 300 } },
+    async play({ service, deadlineMs }) {
+      const { api, tells } = play(service, deadlineMs)
+      const runs = await api.createBatch(
+        Array.from({ length: 100 }, (_, nth) => ({
+          agent: 'scripted',
+          input: { steps: nth < 60 ? [{ tool: 'down', hang: true }] : [{ think: 60_000 }] },
+        })),
+      )
+      for (const run of runs.slice(0, 60)) await tells(run, 'watchdog_verdict')
+      const { summary, nodes } = (await api.get('/api/v1/admin/agent-runtime/snapshot')).body
+      expect(summary).toMatchObject({ running: 100, stuck: 60 })
+      expect(nodes).toMatchObject([{ systemic: 'all: 60 of 100 runs, tool: 60 of 60 runs' }])
+    },
+  },
+  {
+    name: 'a run with a limit of its own is ended when it is stuck for that long, though others are not',
+    needs: ['active--run.recycled[0]'],
+    alone: { watchdog: { tool: 200 } },
+    async play({ service, deadlineMs }) {
+      const { api, post, reaches, tells, events } = play(service, deadlineMs)
+      const hang = [{ tool: 'lost', hang: true }]
+      const other = await post(hang)
+      const run = await post(hang, { execution_timeout_override: '300ms' })
+      expect(await reaches(run, 'failed')).toMatchObject({
+        error_code: 'auto_terminated',
+        error_message: 'Execution auto-terminated after 1 minutes by watchdog',
+      })
+      const verdict = (await events(run)).find((one) => one.event_type === 'watchdog_verdict')
+      expect(verdict?.payload).toMatchObject({ result: 'ended', limit_ms: 300 })
+      await tells(other, 'run_stuck')
+      expect((await api.get(`/runs/${other.run_id}`)).body.status).toBe('waiting_on_tool')
+    },
+  },
+  {
     name: 'a run that waits in line for too long has failed, and one that is not due yet has not',
     needs: ['waiting_on_lane--queue.expired[0]'],
     alone: { queueTimeoutMs: 400 },
     async play({ service, deadlineMs }) {
-      const { api, post, reaches } = play(service, deadlineMs)
+      const { api, post, reaches, events } = play(service, deadlineMs)
       const lane = { lane_key: `late-${crypto.randomUUID()}` }
       const head = await post([{ think: 60_000 }], lane)
       await reaches(head, 'running')
@@ -128,6 +165,8 @@ export const watchdogScenarios: readonly Scenario[] = [
         error_code: 'queue_timeout',
         error_message: 'It waited longer than 400ms for its lane or a free slot',
       })
+      const verdict = (await events(late)).find((one) => one.event_type === 'watchdog_verdict')
+      expect(verdict?.payload).toMatchObject({ action: 'queue_timeout', limit_ms: 400 })
       expect((await api.get(`/runs/${head.run_id}`)).body.status).toBe('running')
       expect((await api.get(`/runs/${later.run_id}`)).body.status).toBe('queued')
       await api.cancel(head.run_id)
@@ -145,6 +184,27 @@ export const watchdogScenarios: readonly Scenario[] = [
       expect(late.status).toBe('queued')
       expect(await reaches(late, 'failed')).toMatchObject({ error_code: 'queue_timeout' })
       await api.cancel(head.run_id)
+    },
+  },
+  {
+    name: 'a run of a chat that nobody reads is an orphan, and none when somebody reads it again',
+    needs: ['active--readers.gone[0]', 'active--readers.back[0]'],
+    alone: { orphanGraceMs: 300 },
+    async play({ service, deadlineMs }) {
+      const { api, post, tells } = play(service, deadlineMs)
+      const run = await post([{ think: 60_000 }], { surface: 'chat' })
+      await tells(run, 'run_orphaned')
+      expect((await api.get('/runs?orphan=true')).body.runs).toMatchObject([
+        { run_id: run.run_id, orphan: true },
+      ])
+      const leaving = new AbortController()
+      const reading = fetch(`${service.url}/runs/${run.run_id}/agent-events`, {
+        headers: { authorization: `Bearer ${service.token}` },
+        signal: leaving.signal,
+      })
+      await tells(run, 'run_watched').finally(() => leaving.abort())
+      await reading.catch(() => {})
+      expect((await api.get('/runs?orphan=true')).body.runs).toEqual([])
     },
   },
   {

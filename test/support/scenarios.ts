@@ -132,11 +132,13 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'a thinking run stops at a cancel',
     needs: ['active--cancel.requested[0]', 'active.cancel_requested--session.exited[0]'],
     async play({ service, deadlineMs }) {
-      const { api, post, reaches, history } = play(service, deadlineMs)
+      const { api, post, reaches, history, events } = play(service, deadlineMs)
       const run = await post([{ think: 60_000 }])
       await reaches(run, 'running')
       expect((await api.cancel(run.run_id)).status).toBe(202)
       await reaches(run, 'cancelled')
+      // By itself, not by the reconciler that finds it gone.
+      expect(names(await events(run))).not.toContain('watchdog_verdict')
       expect(await history(run)).toEqual(['queued', 'running', 'cancel_requested', 'cancelled'])
     },
   },

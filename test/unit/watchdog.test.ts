@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type AutoTerminate, Watchdog, type Watched } from '../../src/runtime/watchdog.ts'
+import { ticking } from '../support/ticking.ts'
 
 const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }
 
@@ -8,6 +9,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
   let now = 1_000_000
   const said: { type: string; stuck_reason?: string; since?: string; limit_ms?: number }[] = []
   const run: Watched = {
+    runId: 'run_1',
     status: 'running',
     stuckClock: null,
     stuckReason: null,
@@ -36,22 +38,23 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
   }
   const watchdog = new Watchdog({
     runs: () => [run],
-    intervalMs: 1_000,
     limits: LIMITS,
     autoTerminate,
+    end: async (_runId, messages) => said.push(...messages),
     monotonicMs: () => now,
     now: () => now,
   })
+  const supervisor = ticking(watchdog, () => now)
   const pass = (seconds: number, each: () => void = () => {}): void => {
     for (let nth = 0; nth < seconds; nth += 1) {
       now += 1_000
       each()
-      watchdog.look()
+      supervisor.tick()
     }
   }
   const freeze = (ms: number): void => {
     now += ms
-    watchdog.look()
+    supervisor.tick()
   }
   const reasons = () => said.map(({ type, stuck_reason }) => stuck_reason ?? type)
   return { run, said, reasons, pass, freeze, at: () => now }
@@ -158,6 +161,79 @@ describe('auto-termination', () => {
     expect(said).toHaveLength(1)
     pass(1)
     expect(said.map(({ type }) => type)).toEqual(['stuck.noted', 'run.recycled'])
+  })
+})
+
+describe('many runs at once', () => {
+  const auto = { mode: 'on', afterMs: 60_000 } as const
+  const patient = [{ turn: '24d', reasoning: '24d', tool: '24d' }]
+
+  /** So many runs that hang in a tool call, and so many that are well, for two minutes. */
+  function crowd(hanging: number, well: number, clock: Partial<Watched> = {}) {
+    let now = 0
+    const made = (count: number, facts: Partial<Watched>) =>
+      Array.from({ length: count }, () => stage({ status: 'waiting_on_tool', ...facts }, auto))
+    const bad = made(hanging, clock)
+    const good = made(well, { status: 'running', own: patient })
+    const ended: string[] = []
+    const told: (string | null)[] = []
+    const watchdog = new Watchdog({
+      runs: () => [...bad, ...good].map(({ run }) => run),
+      limits: LIMITS,
+      autoTerminate: auto,
+      end: async (runId) => ended.push(runId),
+      monotonicMs: () => 1_000_000 + now,
+      now: () => now,
+    })
+    const supervisor = ticking(
+      watchdog,
+      () => 1_000_000 + now,
+      (what) => told.push(what),
+    )
+    for (; now < 215_000; now += 1_000) supervisor.tick()
+    const verdicts = bad.flatMap(({ said }) => said.filter(({ type }) => type === 'verdict.noted'))
+    return {
+      ended,
+      told,
+      verdicts,
+      supervisor,
+      recover: (count: number) => {
+        for (const { run } of bad.slice(0, count)) run.send({ type: 'stuck.cleared' })
+        for (const { run } of bad.slice(0, count)) run.own = patient
+        now += 1_000
+        supervisor.tick()
+      },
+    }
+  }
+
+  test('60 of 100 are an outage: none is ended, each is told of once, and so is the outage', () => {
+    const { ended, told, verdicts, supervisor } = crowd(60, 40)
+    expect(ended).toEqual([])
+    expect(told).toEqual(['all: 60 of 100 runs, tool: 60 of 60 runs'])
+    expect(verdicts).toHaveLength(60)
+    expect(verdicts[0]).toMatchObject({ verdict: { result: 'held', action: 'auto_terminate' } })
+    expect(supervisor.actor.getSnapshot().hasTag('systemic')).toBe(true)
+  })
+
+  test('when most of them are well again, those that are left are ended', () => {
+    const { ended, told, supervisor, recover } = crowd(60, 40)
+    recover(41)
+    expect(ended).toHaveLength(19)
+    expect(told.at(-1)).toBeNull()
+    expect(supervisor.actor.getSnapshot().hasTag('systemic')).toBe(false)
+  })
+
+  test.each([
+    ['19, however few there are beside them', 19, 0],
+    ['half of them', 20, 20],
+  ])('%s are judged one by one', (_what, hanging, well) => {
+    // What waits for a tool is a class of its own; these are found by the clock of the turn.
+    const own = [{ turn: '150s', tool: '24d' }]
+    expect(crowd(hanging, well, { own }).ended.length).toBeGreaterThanOrEqual(hanging)
+  })
+
+  test('20 of the 20 that wait for a tool are one tool that is down, whatever the others do', () => {
+    expect(crowd(20, 80).ended).toEqual([])
   })
 })
 

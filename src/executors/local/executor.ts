@@ -39,7 +39,8 @@ export function localExecutor(options: LocalExecutorOptions): StartSession {
     onLost: (reason: string) => void,
   ): Session => {
     const alone = card.isolation === 'thread' || card.takes === 'script'
-    return pool.start({ job, source: card.source, timeouts: card.timeouts }, alone, port, onLost)
+    const { source, timeouts, on_orphan } = card
+    return pool.start({ job, source, timeouts, on_orphan }, alone, port, onLost)
   }
 
   const open = async (

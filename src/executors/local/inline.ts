@@ -1,7 +1,7 @@
 import type { Agent } from '../../agents/agent.ts'
 import type { SessionTools } from '../../agents/context.ts'
 import { SessionControl } from '../../agents/control.ts'
-import type { Job, SessionPort } from '../../agents/port.ts'
+import { END_MESSAGES, type Job, type SessionMessage, type SessionPort } from '../../agents/port.ts'
 import { runSession } from '../../agents/session.ts'
 import type { Session } from './session.ts'
 
@@ -12,10 +12,24 @@ export function startInline(
   port: SessionPort,
 ): Session {
   const control = new SessionControl()
-  void runSession(agent, job, port, control, tools)
+  let isOver = false
+  let ending: SessionMessage | null = null
+  const reported: SessionPort = {
+    ...port,
+    send: (message) => {
+      if (END_MESSAGES.has(message.type)) ending = message
+      port.send(message)
+    },
+  }
+  void runSession(agent, job, reported, control, tools).finally(() => {
+    isOver = true
+  })
   return {
     silentMs: 0,
+    probe: () => (isOver ? 'absent' : 'alive'),
+    result: async () => ending,
     timeouts: {},
+    onOrphan: 'keep',
     cancel: () => control.cancel(),
     drain: () => control.drain(),
     kill: () => control.kill(),

@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os'
 import type { Timeouts } from '../../agents/agent.ts'
-import type { SessionPort } from '../../agents/port.ts'
+import type { OnOrphan } from '../../agents/on-orphan.ts'
+import type { SessionMessage, SessionPort } from '../../agents/port.ts'
 import { formatDuration } from '../../duration.ts'
-import type { Session } from './session.ts'
+import type { Probe, Session } from './session.ts'
 import { ExecutorThread, type ThreadOptions } from './thread.ts'
 import type { Assignment } from './thread-messages.ts'
 
@@ -156,6 +157,14 @@ export class LateSession implements Session {
     return this.#session?.silentMs ?? 0
   }
 
+  probe(): Probe {
+    return this.#session?.probe() ?? (this.killed ? 'absent' : 'alive')
+  }
+
+  async result(): Promise<SessionMessage | null> {
+    return (await this.#session?.result()) ?? null
+  }
+
   attach(session: Session): void {
     this.#session = session
     for (const what of this.#told.splice(0)) session[what]()
@@ -167,6 +176,10 @@ export class LateSession implements Session {
 
   get timeouts(): Timeouts {
     return this.#session?.timeouts ?? {}
+  }
+
+  get onOrphan(): OnOrphan {
+    return this.#session?.onOrphan ?? 'keep'
   }
 
   get killed(): boolean {

@@ -6,6 +6,7 @@ import type {
   SessionCall,
   SessionMessage,
 } from '../../agents/port.ts'
+import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { Timeouts } from '../../agents/agent.ts'
 import type { AgentCard, AgentSource } from '../../agents/source.ts'
 
@@ -27,6 +28,7 @@ export interface Assignment {
   job: Job
   source: AgentSource
   timeouts: Timeouts
+  on_orphan: OnOrphan
 }
 
 export type ToThread =
@@ -52,10 +54,3 @@ export type FromThread =
   | { type: 'uncaught'; session: number | null; message: string }
   | { type: 'process'; pid: number; alive: boolean }
   | { type: 'described'; session: number; description: Description }
-
-export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
-  'run.completed',
-  'run.failed',
-  'session.exited',
-  'attempt.handed_over',
-])

@@ -1,15 +1,14 @@
 import { kill } from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import type { SessionPort } from '../../agents/port.ts'
-import type { Session } from './session.ts'
-import {
-  type Assignment,
-  type Description,
-  END_MESSAGES,
-  type FromThread,
-  type ThreadData,
-  type ToThread,
+import { END_MESSAGES, type SessionMessage, type SessionPort } from '../../agents/port.ts'
+import type { Probe, Session } from './session.ts'
+import type {
+  Assignment,
+  Description,
+  FromThread,
+  ThreadData,
+  ToThread,
 } from './thread-messages.ts'
 
 /** Heap and buffers of one thread, in megabytes: an agent that eats more loses its thread. */
@@ -20,6 +19,8 @@ const MEMORY_LOOK_MS = 100
  * below it, an array of some million elements, ends the whole process instead.
  */
 const HEAP_MB_MAX = 4_096
+/** A pulse that is older says nothing about the sessions any more, in milliseconds. */
+const SILENT_MS = 1_000
 /** A thread that starts is not silent for so long, in milliseconds. */
 const START_MS = 10_000
 /** How long a thread may take to say that a session which was ended hard is over; then it is blocked, and ended. */
@@ -45,6 +46,7 @@ interface Held {
   onLost: (reason: string) => void
   /** It has reported its end, or nobody listens any more. */
   over: boolean
+  ending: SessionMessage | null
 }
 
 /** A thread that runs agent code, of one run or of several. */
@@ -108,7 +110,7 @@ export class ExecutorThread {
   start(assignment: Assignment, port: SessionPort, onLost: (reason: string) => void): Session {
     this.#started += 1
     const session = this.#started
-    const held: Held = { runId: assignment.job.run_id, port, onLost, over: false }
+    const held: Held = { runId: assignment.job.run_id, port, onLost, over: false, ending: null }
     this.#sessions.set(session, held)
     this.#post({ type: 'start', session, assignment })
     const silentMs = (): number => Math.max(0, this.silentMs)
@@ -116,7 +118,10 @@ export class ExecutorThread {
       get silentMs() {
         return silentMs()
       },
+      probe: () => this.#probe(session),
+      result: async () => held.ending,
       timeouts: assignment.timeouts,
+      onOrphan: assignment.on_orphan,
       cancel: () => this.#post({ type: 'cancel', session }),
       drain: () => this.#post({ type: 'drain', session }),
       kill: () => this.#kill(session, held),
@@ -155,6 +160,11 @@ export class ExecutorThread {
     if (!this.#gone) this.end(`the executor thread used more than ${MEMORY_MB_MAX} MB of memory`)
   }
 
+  #probe(session: number): Probe {
+    if (!this.#sessions.has(session)) return 'absent'
+    return this.silentMs < SILENT_MS ? 'alive' : 'unknown'
+  }
+
   #kill(session: number, held: Held): void {
     if (held.over) return
     held.over = true
@@ -175,10 +185,11 @@ export class ExecutorThread {
     if (message.type === 'uncaught') return this.#uncaught(message.session, message.message)
     if (message.type === 'over') return this.#over(message.session, message.abandoned)
     const held = this.#sessions.get(message.session)
-    if (!held || held.over) return
+    if (!held || (held.over && !isLate(held, message))) return
     if (message.type === 'beat') return held.port.beat()
     if (message.type === 'send') {
       held.over = END_MESSAGES.has(message.message.type)
+      if (held.over) held.ending = message.message
       return held.port.send(message.message)
     }
     const { session, id } = message
@@ -255,6 +266,10 @@ export class ExecutorThread {
     this.#port.postMessage(message)
   }
 }
+
+/** The result of a session that was ended by force: its port knows that it comes too late. */
+const isLate = ({ ending }: Held, message: FromThread): boolean =>
+  ending === null && message.type === 'send' && message.message.type === 'run.completed'
 
 function askedOf(
   port: SessionPort,

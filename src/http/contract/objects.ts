@@ -143,6 +143,10 @@ export const node = z
     started_at: time,
     last_seen_at: time,
     active_runs: count,
+    systemic: text.nullable().meta({
+      description:
+        'what its supervisor spares because too much would be ended at once; null: nothing',
+    }),
   })
   .meta({ id: 'Node' })
 

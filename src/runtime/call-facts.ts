@@ -1,6 +1,6 @@
-import { clip } from '../clip.ts'
 import type { ModelReply } from '../agents/agent.ts'
 import { type Delegation, SAYING_LENGTH_MAX, type SessionCall } from '../agents/port.ts'
+import { clip } from '../clip.ts'
 import { childOf } from './delegation.ts'
 import type { MessageOf, Resolution, RunMessage, UnknownCall } from './messages.ts'
 import type { RecordDraft } from './record-draft.ts'
@@ -8,7 +8,7 @@ import type { RecordDraft } from './record-draft.ts'
 const USER = 0
 const OPERATOR = 1
 
-/** What a call of the agent, or its end, writes into the record. */
+/** What a call that was started, has moved on or has ended writes into the record of its decision. */
 export function noteCall(draft: RecordDraft, message: RunMessage): void {
   if (message.type === 'tool.started') return noteToolStarted(draft, message.call)
   if (message.type === 'tool.finished') return noteToolFinished(draft, message.call)
