@@ -94,7 +94,7 @@ export const crashScenarios: readonly Scenario[] = [
     needs: ['active--attempt.lost[2]', 'terminal.timed_out--resume.requested[0]'],
     alone: { recovery: 'manual' },
     async play({ service, deadlineMs, crash }) {
-      const run = await begun(play(service, deadlineMs), [mark, { think: 200 }, { return: 1 }])
+      const run = await begun(play(service, deadlineMs), [mark, { think: 1_000 }, { return: 1 }])
       const { api, ends } = play(await crash(), deadlineMs)
       expect(await ends(run)).toMatchObject({
         status: 'timed_out',
