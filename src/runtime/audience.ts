@@ -75,6 +75,7 @@ export class Audience {
         limit_ms,
         stuck_ms: Math.round(age_ms),
         executor_silent_ms: null,
+        probe: null,
       },
     })
     const reason = `nobody has read it for ${formatDuration(limit_ms)}`

@@ -165,6 +165,7 @@ export class Hosted {
       attemptSince: this.vitals.startedAt,
       silentSince: this.vitals.silentSince(status),
       executorSilentMs: this.session?.silentMs ?? 0,
+      probe: this.session?.probe() ?? 'unknown',
       own: [this.session?.timeouts ?? {}, row.options.timeouts ?? {}],
       turnExtraMs: fields.turn_extended_ms,
       forgive: (ms) => this.vitals.forgive(ms),

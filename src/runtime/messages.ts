@@ -1,5 +1,6 @@
 import type { RunEvent, WatchdogClock } from '../../machines/run-setup.ts'
 import type { ChildReport, Delegation, ProgressReport, SessionCall } from '../agents/port.ts'
+import type { Probe } from '../executors/local/session.ts'
 import type { Json } from '../json.ts'
 import type { AuditDraft, KeyDraft } from '../store/flush.ts'
 
@@ -31,6 +32,8 @@ export interface Verdict {
   stuck_ms: number
   /** The last thing that is known of its executor; null: nothing, it is another node's. */
   executor_silent_ms: number | null
+  /** Whether its executor knows it; null: it was not asked, it is another node's. */
+  probe: Probe | null
 }
 
 /** What a human says of a call whose outcome is unknown, or of a crash loop. */

@@ -19,12 +19,16 @@ export interface RulesOptions {
   /** Asks the executor for the result of such a run; true when there was one, and the run has it now. */
   recoverResult: (runId: string) => Promise<boolean>
   repairLanes: (limit: number) => Promise<Drift>
+  /** Writes the letters that parents wait for and that are not there; answers for which runs. */
+  repeatReports: (limit: number) => Promise<string[]>
   end: (runId: string, version: number | null, messages: RunMessage[]) => Promise<boolean>
 }
 
 const NOBODY: Found = { late: [], runs: 0, of: 0 }
 /** What is found is dealt with, however much it is. */
 const found = (late: Late[]): Found => ({ late, runs: late.length, of: late.length })
+
+const named = (run_id: string): Late => ({ run_id, version: 0, age_ms: 0 })
 
 /** The rules of a pass, in their order. */
 export function rulesOf(options: RulesOptions): Rule[] {
@@ -93,9 +97,15 @@ export function rulesOf(options: RulesOptions): Rule[] {
       find: async (limit) => {
         const { leaked, dropped, idle } = await options.repairLanes(limit)
         const names = [...leaked, ...dropped, ...idle]
-        return found(names.map((run_id) => ({ run_id, version: 0, age_ms: 0 })))
+        return found(names.map(named))
       },
       // Found and repaired in one statement, under the lock of the commits.
+      act: async () => true,
+    },
+    {
+      name: 'report',
+      exempt: true,
+      find: async (limit) => found((await options.repeatReports(limit)).map(named)),
       act: async () => true,
     },
   ]
@@ -127,5 +137,6 @@ function verdictOf(
     limit_ms,
     stuck_ms: Math.round(age_ms),
     executor_silent_ms: null,
+    probe: action === 'recover' ? 'absent' : null,
   }
 }

@@ -3,6 +3,7 @@ import {
   giveTurnBack,
   lateInLine,
   repairLanes,
+  repeatReports,
   setSystemic,
   silentRuns,
   staleCancels,
@@ -98,6 +99,11 @@ export function supervisorOf(options: SupervisionOptions): {
       const drift = await repairLanes(sql, limit, true)
       if (drift.leaked.length + drift.dropped.length + drift.idle.length === 0) return drift
       return repairLanes(sql, limit, false)
+    },
+    repeatReports: async (limit) => {
+      const parents = await repeatReports(sql, limit)
+      for (const runId of parents) await parts().mailroom.deliver(runId)
+      return parents
     },
     end,
   })

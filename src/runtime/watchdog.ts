@@ -1,5 +1,6 @@
 import type { WatchdogClock } from '../../machines/run-setup.ts'
 import { formatDuration, parseDuration } from '../duration.ts'
+import type { Probe } from '../executors/local/session.ts'
 import type { RunStatus } from '../store/rows.ts'
 import type { MessageOf, RunMessage, Verdict } from './messages.ts'
 import { type Held, isSystemic } from './systemic.ts'
@@ -42,6 +43,8 @@ export interface Watched {
   silentSince: number
   /** Since its executor has shown a sign of life; 0 where it cannot be blocked. */
   executorSilentMs: number
+  /** Told with a verdict; what is unknown is never by itself a reason to end a run. */
+  probe: Probe
   /** The agent's limits, then the run's own: the later ones count. */
   own: readonly OwnLimits[]
   /** How much longer its turn may take than the clock says. */
@@ -123,7 +126,7 @@ export class Watchdog {
 
   /** Whether it is stuck for too long, if that is to count. */
   #due(run: Watched, at: number): Due[] {
-    const { stuckSince, stuckReason, stuckClock, override, executorSilentMs } = run
+    const { stuckSince, stuckReason, stuckClock, override, executorSilentMs, probe } = run
     if (stuckSince === null || stuckReason === null || stuckClock === null) return []
     const limit_ms =
       override === null ? limitFor(this.#options.autoTerminate) : parseDuration(override)
@@ -135,7 +138,7 @@ export class Watchdog {
       {
         run,
         clock: stuckClock,
-        evidence: { action: 'auto_terminate', ...found, executor_silent_ms },
+        evidence: { action: 'auto_terminate', ...found, executor_silent_ms, probe },
       },
     ]
   }

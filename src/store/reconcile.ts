@@ -103,6 +103,24 @@ export async function repairLanes(sql: Sql, limit: number, dry: boolean): Promis
   return row.drift
 }
 
+/**
+ * Writes the report of a delegated run that has ended again where its parent goes on, has not taken it up, and has no letter
+ * of it. Answers the parents, which are to get their mail.
+ */
+export async function repeatReports(sql: Sql, limit: number): Promise<string[]> {
+  const rows = await sql<{ run_id: string }[]>`
+    insert into runlane.run_inbox (run_id, kind, dedupe_key, payload, created_at)
+    select p.run_id, 'report', 'report:' || c.run_id, jsonb_build_object('child_run_id', c.run_id), runlane.now()
+    from runlane.agent_runs p join runlane.agent_runs c on c.parent_run_id = p.run_id
+    where p.ended_at is null and c.ended_at is not null and not c.detached
+      and not exists (select from runlane.run_inbox i where i.run_id = p.run_id and i.dedupe_key = 'report:' || c.run_id)
+      and not exists (select from runlane.agent_events e where e.run_id = p.run_id
+        and e.event_type in ('child_finished', 'delegation_cancelled') and e.payload ->> 'child_run_id' = c.run_id)
+    order by c.ended_at limit ${limit}
+    on conflict do nothing returning run_id`
+  return rows.map((row) => row.run_id)
+}
+
 /** Shown with the node; null: it holds back no more. */
 export async function setSystemic(sql: Sql, epoch: number, systemic: string | null): Promise<void> {
   await sql`update runlane.nodes set systemic = ${systemic} where epoch = ${epoch}`

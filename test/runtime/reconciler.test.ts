@@ -59,11 +59,11 @@ const auditOf = async (runId: string): Promise<string[]> => {
     row.run_id === runId ? row.action : [],
   )
 }
-/** Two whole passes from now at least: each asks for the turn once for each of its five rules. */
+/** Two whole passes from now at least: each asks for the turn once for each of its six rules. */
 const passes = async (): Promise<void> => {
   const turn = async () =>
     String((await sql`select until from runlane.reconciling`)[0]?.['until']?.getTime())
-  for (let nth = 0; nth < 11; nth += 1) {
+  for (let nth = 0; nth < 13; nth += 1) {
     const before = await turn()
     await eventually(async () => (await turn()) !== before, { message: 'the next turn' })
   }
@@ -177,8 +177,23 @@ describe('a run whose executor has ended it without a word', () => {
     mute.add(conversation_id)
     const run = await scripted([{ return: 'gone' }], { conversation_id })
     expect(await ended(run.run_id)).toMatchObject({ status: 'failed', error_message: UNREPORTED })
-    expect(await verdictOf(run.run_id)).toMatchObject({ action: 'recover', clock: 'report' })
+    expect(await verdictOf(run.run_id)).toMatchObject({
+      action: 'recover',
+      clock: 'report',
+      probe: 'absent',
+    })
     expect(await auditOf(run.run_id)).toEqual(['watchdog.recover'])
+  })
+
+  test('is not taken for one while its executor is blocked: nothing is known of it then', async () => {
+    const run = await scripted([{ spin: 2_000 }, { return: 'well' }])
+    expect(await ended(run.run_id)).toMatchObject({
+      status: 'completed',
+      output: 'well',
+      attempt: 1,
+    })
+    const types = (await client().events(run.run_id)).map(({ event_type }) => event_type)
+    expect(types).not.toContain('watchdog_verdict')
   })
 
   test('has failed when the database gives it to a node that has nothing of it', async () => {
@@ -189,6 +204,31 @@ describe('a run whose executor has ended it without a word', () => {
     await sql`update runlane.agent_runs set owner_epoch = ${mine?.['epoch']} where run_id = ${runId}`
     expect(await ended(runId)).toMatchObject({ status: 'failed', error_message: UNREPORTED })
   })
+})
+
+test('a parent whose report was lost gets it again, once', async () => {
+  const child = {
+    delegate: { agent: 'scripted', input: { steps: [{ think: 300 }, { return: 5 }] } },
+  }
+  // Letters of reports are lost, as none ever should be.
+  await sql`create function lose() returns trigger language plpgsql as $$ begin return null; end $$`
+  await sql`create trigger lose before insert on runlane.run_inbox for each row
+    when (new.kind = 'report') execute function lose()`
+  const run = await scripted([child])
+  await client().waitForRun(run.run_id, { until: (one) => one.status === 'waiting_on_child' })
+  const [row] = await eventually(async () => {
+    const rows = await sql`select run_id from runlane.agent_runs
+      where parent_run_id = ${run.run_id} and ended_at is not null`
+    return rows.length > 0 && rows
+  })
+  await passes()
+  expect(await client().run(run.run_id)).toMatchObject({ status: 'waiting_on_child' })
+  await sql`drop trigger lose on runlane.run_inbox`
+  expect(await ended(run.run_id)).toMatchObject({ status: 'completed' })
+  const finished = (await client().events(run.run_id)).filter(
+    ({ event_type }) => event_type === 'child_finished',
+  )
+  expect(finished.map(({ payload }) => payload['child_run_id'])).toEqual([row?.['run_id']])
 })
 
 describe('a lane', () => {

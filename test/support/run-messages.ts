@@ -77,6 +77,7 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
       limit_ms: 1,
       stuck_ms: 2,
       executor_silent_ms: 0,
+      probe: 'alive',
     },
   },
   'run.recycled': { by: 'test' },

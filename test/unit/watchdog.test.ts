@@ -19,6 +19,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
     attemptSince: now,
     silentSince: now,
     executorSilentMs: 0,
+    probe: 'alive',
     own: [{}, {}],
     turnExtraMs: 0,
     forgive: (ms) => {
