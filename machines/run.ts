@@ -234,11 +234,7 @@ export const runMachine = runSetup.createMachine({
             // Returning or throwing is a boundary as well: the cancel was first.
             'run.completed': { target: '#run.terminal.cancelled', actions: ended },
             'run.failed': { target: '#run.terminal.cancelled', actions: ended },
-            'cancel.expired': {
-              guard: 'hasNoChild',
-              target: '#run.terminal.cancelled',
-              actions: ended,
-            },
+            'cancel.expired': { target: '#run.terminal.cancelled', actions: ended },
             'attempt.handed_over': { target: '#run.terminal.cancelled', actions: ended },
             'attempt.lost': [
               { guard: 'hasChild', actions: ['noteLost', 'endSession'] },

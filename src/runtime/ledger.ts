@@ -49,6 +49,11 @@ export class Ledger extends RecordDraft {
     return this.draft !== null
   }
 
+  /** The chart would take this message. */
+  accepts(message: RunMessage): boolean {
+    return transitionOf(this.#machine, this.chart, message) !== undefined
+  }
+
   /** Decides; answers the effects to perform after the commit, or undefined when the chart does not accept the message. */
   decide(message: RunMessage): RunEffect[] | undefined {
     const decision = transitionOf(this.#machine, this.chart, message)

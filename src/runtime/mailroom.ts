@@ -17,6 +17,8 @@ export interface MailroomOptions {
   inboxOf: (runId: string) => Promise<InboxRow[]>
   waitpointsOf: (runId: string) => Promise<WaitpointRow[]>
   loadRun: (runId: string) => Promise<HostedRow | undefined>
+  /** Ends by force what a run has delegated. */
+  endBelow: (runId: string) => Promise<void>
   /** Tells the owner on another node that it has mail. */
   hint: () => void
   log: Logger
@@ -92,7 +94,7 @@ export class Mailroom {
   }
 
   async #deliver(runId: string): Promise<void> {
-    const { host, inboxOf, loadRun, hint } = this.#options
+    const { host, inboxOf, loadRun, endBelow, hint } = this.#options
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const letters = await inboxOf(runId)
       const messages = letters.flatMap((letter) => messageOfLetter(letter) ?? [])
@@ -100,6 +102,12 @@ export class Mailroom {
       if (messages.length + reports.length === 0) return
       if (host.has(runId)) {
         for (const childRunId of reports) void host.reported(runId, childRunId)
+        if (
+          messages.some(
+            (one) => one.type === 'run.recycled' && host.find(runId)?.ledger.accepts(one),
+          )
+        )
+          await endBelow(runId)
         // Answered when it is committed: whoever asked sees it in the run from then on.
         const settled = messages.map(
           (message) =>

@@ -71,7 +71,7 @@ export class RunlaneNode {
     this.#options = options
     this.machine = options.machine ?? runMachine
     this.#chronicle = new Chronicle(options)
-    const { supervisor, readers } = supervisorOf({
+    const { supervisor, readers, endBelow } = supervisorOf({
       ...options,
       parts: () => ({
         host: this.#host,
@@ -129,6 +129,7 @@ export class RunlaneNode {
       inboxOf: (runId) => inboxOf(reads, runId),
       waitpointsOf: (runId) => listWaitpoints(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
+      endBelow,
       hint: () => this.#hints.hint(),
       log,
     })

@@ -2,6 +2,7 @@ import type { Database } from '../store/database.ts'
 import {
   giveTurnBack,
   lateInLine,
+  openBelow,
   repairLanes,
   repeatReports,
   setSystemic,
@@ -53,13 +54,16 @@ const ASK_MS_MAX = 5_000
 export function supervisorOf(options: SupervisionOptions): {
   supervisor: Supervisor
   readers: Readers
+  endBelow: ForcedEnds['endBelow']
 } {
   const { database, parts, clock, log, watchdog, hint, orphanGraceMs } = options
   const sql = database.runtime
   const epoch = (): number => parts().lease.epoch
   const loadRun = (runId: string) => loadHosted(sql, runId)
+  const loadBelow = (runId: string) => openBelow(sql, runId)
+  const forced = () => new ForcedEnds({ ...parts(), loadRun, loadBelow, hint })
   const end: ForcedEnds['end'] = (runId, version, messages) =>
-    new ForcedEnds({ ...parts(), loadRun, hint }).end(runId, version, messages)
+    forced().end(runId, version, messages)
 
   /** By the memory of this node, and by the rows that the database gives to it. */
   const unreported = async (limit: number): Promise<Found> => {
@@ -156,5 +160,5 @@ export function supervisorOf(options: SupervisionOptions): {
     },
     log,
   })
-  return { supervisor, readers }
+  return { supervisor, readers, endBelow: (runId) => forced().endBelow(runId) }
 }

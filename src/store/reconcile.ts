@@ -125,3 +125,19 @@ export async function repeatReports(sql: Sql, limit: number): Promise<string[]> 
 export async function setSystemic(sql: Sql, epoch: number, systemic: string | null): Promise<void> {
   await sql`update runlane.nodes set systemic = ${systemic} where epoch = ${epoch}`
 }
+
+/** Unfinished runs below a run that somebody waits for, the deepest first. */
+export async function openBelow(
+  sql: Sql,
+  runId: string,
+): Promise<{ run_id: string; depth: number }[]> {
+  return sql<{ run_id: string; depth: number }[]>`
+    with recursive below as (
+      select c.run_id, 1 as depth from runlane.agent_runs c
+      where c.parent_run_id = ${runId} and c.ended_at is null and not c.detached
+      union all
+      select c.run_id, b.depth + 1 from below b join runlane.agent_runs c on c.parent_run_id = b.run_id
+      where c.ended_at is null and not c.detached and b.depth < 20
+    )
+    select run_id, depth from below order by depth desc, run_id limit 10000`
+}

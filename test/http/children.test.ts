@@ -328,4 +328,34 @@ describe('a cancel of the parent', () => {
     await client.waitForRun(run.run_id)
     expect(await client.waitForRun(detached.run_id)).toMatchObject({ status: 'completed' })
   })
+
+  test('is what a recycle does by force: a tree that does not listen ends from its leaves up', async () => {
+    const deaf = child([{ tool: 'deaf', ms: 60_000 }])
+    const run = await post([{ delegate: child([{ delegate: deaf }]) }])
+    const tree = await eventually(async () => {
+      const { body } = await client.get(`/runs?conversation_id=${run.conversation_id}`)
+      const runs = body.runs as Run[]
+      return runs.length === 3 && runs.some((one) => one.status === 'waiting_on_tool') && runs
+    })
+
+    await client.post(`/api/v1/admin/agent-runtime/runs/${run.run_id}/recycle`, { force: true })
+
+    expect(await client.waitForRun(run.run_id)).toMatchObject({
+      status: 'failed',
+      error_code: 'recycled',
+    })
+    const ends = await Promise.all(
+      tree.map(async ({ run_id }) => {
+        const end = (await client.events(run_id)).findLast(
+          ({ event_type }) => event_type === 'run_status_changed',
+        )
+        return [Number(end?.id), end?.payload.to]
+      }),
+    )
+    // Newest first, as lists are: the leaf, its parent, the root.
+    expect(ends.map(([, to]) => to)).toEqual(['cancelled', 'cancelled', 'failed'])
+    expect(ends.map(([id]) => id)).toEqual(
+      ends.map(([id]) => id).toSorted((a, b) => Number(a) - Number(b)),
+    )
+  })
 })
