@@ -29,7 +29,7 @@ export interface AgentSpec {
   /** Made with `tool()`. */
   tools?: Record<string, Tool<never>>
   mcp?: readonly McpServer[]
-  /** Agents that this one delegates to. Declared; nothing can be delegated to in this version. */
+  /** Agents that the model of the built-in loop may give work to, by a tool `delegate`. Code may delegate to any. */
   delegates?: readonly string[]
   timeouts?: Timeouts
   /** Model calls of one run of the built-in loop, default 100: one more fails it with `max_turns_exceeded`. */
@@ -162,7 +162,9 @@ export function builtInAgent(given: AgentSpec): AgentDefinition {
   }
   if (given.run === undefined && (given.models ?? []).length === 0)
     refuse('needs models, or a run function')
-  const run = given.run?.bind(given) ?? builtInLoop({ max_turns: given.max_turns ?? 100 })
+  const run =
+    given.run?.bind(given) ??
+    builtInLoop({ max_turns: given.max_turns ?? 100, delegates: given.delegates ?? [] })
   return Object.freeze({
     ...given,
     run,

@@ -10,6 +10,7 @@ import {
   ToolError,
   type ToolOffer,
 } from './agent.ts'
+import { delegateByModel, delegateTool } from './delegate-tool.ts'
 
 const JOURNAL_FIELDS = [
   'objective',
@@ -41,14 +42,24 @@ export const LOOP_TOOLS: readonly string[] = ['update_journal', 'delegate', 'ask
  *
  * A tool that fails, that does not exist or whose input does not fit is no end: the model is told.
  */
-export function builtInLoop({ max_turns }: { max_turns: number }) {
+export function builtInLoop({
+  max_turns,
+  delegates = [],
+}: {
+  max_turns: number
+  /** Agents that the model may give work to. */
+  delegates?: readonly string[]
+}) {
+  const offers = [UPDATE_JOURNAL, ...(delegates.length > 0 ? [delegateTool(delegates)] : [])]
   return async (ctx: AgentContext): Promise<{ text: string }> => {
     const messages = messagesOf(ctx.input)
     for (let turn = 0; turn < max_turns; turn += 1) {
-      const reply = await ctx.model({ messages, tools: ['*', UPDATE_JOURNAL] })
+      const reply = await ctx.model({ messages, tools: ['*', ...offers] })
       messages.push(...reply.messages)
       if (reply.tool_calls.length === 0) return answerOf(reply)
-      const results = await Promise.all(reply.tool_calls.map((call) => perform(ctx, call)))
+      const results = await Promise.all(
+        reply.tool_calls.map((call) => perform(ctx, call, delegates)),
+      )
       messages.push({ role: 'tool', content: results })
     }
     throw new RunError(
@@ -61,7 +72,11 @@ export function builtInLoop({ max_turns }: { max_turns: number }) {
 type ToolMessage = Extract<ModelMessage, { role: 'tool' }>
 type ToolResult = Extract<ToolMessage['content'][number], { type: 'tool-result' }>
 
-async function perform(ctx: AgentContext, call: ModelToolCall): Promise<ToolResult> {
+async function perform(
+  ctx: AgentContext,
+  call: ModelToolCall,
+  delegates: readonly string[],
+): Promise<ToolResult> {
   const result = (output: ToolResult['output']): ToolResult => ({
     type: 'tool-result',
     toolCallId: call.id,
@@ -71,6 +86,8 @@ async function perform(ctx: AgentContext, call: ModelToolCall): Promise<ToolResu
   if (call.invalid !== undefined) return result({ type: 'error-text', value: call.invalid })
   try {
     if (call.name === UPDATE_JOURNAL.name) return result(await writeJournal(ctx, call.input))
+    if (call.name === 'delegate' && delegates.length > 0)
+      return result(await delegateByModel(ctx, delegates, call.input))
     const value = await ctx.tool(call.name, call.input, { providerCallId: call.provider_id })
     return result({ type: 'json', value })
   } catch (error) {
