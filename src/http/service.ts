@@ -12,6 +12,8 @@ export interface Service {
   reads: Sql
   agents: AgentDirectory
   outbound: Outbound
+  /** Notices can be signed, so runs may have a `callback_url`. */
+  signsWebhooks: boolean
   access: Access
   /** Streams and waits that callers hold open. */
   connections: ConnectionLimit

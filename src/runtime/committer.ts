@@ -216,8 +216,9 @@ export class Committer {
 
   #send(batch: Batch): Promise<FlushAnswer> {
     this.flushes += 1
-    const sent = commitFlush(this.#options.line.sql, flushOf(batch))
-    return within(COMMIT_TIMEOUT_MS, sent, () => this.#options.line.replace())
+    const { line, endpoints } = this.#options
+    const sent = commitFlush(line.sql, flushOf(batch, endpoints))
+    return within(COMMIT_TIMEOUT_MS, sent, () => line.replace())
   }
 
   /** Halves the batch until one item is alone with the error: it is to blame, the others are written. */
@@ -256,7 +257,7 @@ export class Committer {
       if (fenced.has(item)) item.source.refused('fenced', 'the run has another owner')
       else item.source.committed()
     }
-    this.#options.onAnswer(answer)
+    this.#options.onAnswer(answer, batch)
   }
 
   async #applied(records: RunRecord[]): Promise<Set<string>> {

@@ -15,6 +15,7 @@ import {
   loadHosted,
   loadReport,
 } from '../store/runs.ts'
+import type { Batch } from './batch.ts'
 import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
@@ -99,8 +100,9 @@ export class RunlaneNode {
     this.committer = new Committer({
       line: database.commits,
       monotonicMs: clock.monotonicMs,
+      endpoints: options.webhooks?.endpoints ?? [],
       claimWanted: (releases) => this.#claimWanted(releases),
-      onAnswer: (answer) => this.#answered(answer),
+      onAnswer: (answer, batch) => this.#answered(answer, batch),
       onReconnected: () => this.#reconnected(),
       onProblem: (error) => log.error({ problem: String(error) }, 'a flush failed'),
       onOutage: (error) => this.#chronicle.away('commits', error),
@@ -250,7 +252,7 @@ export class RunlaneNode {
     this.committer.adopt({ epoch: this.lease.epoch, all_others, limit: ADOPT_MAX })
   }
 
-  #answered(answer: FlushAnswer): void {
+  #answered(answer: FlushAnswer, { records }: Batch): void {
     // The reply may come late, when this epoch is over and the runs belong to others.
     const { epoch } = this.lease
     for (const row of answer.claimed) if (row.owner_epoch === epoch) this.#host.start(row)
@@ -260,6 +262,7 @@ export class RunlaneNode {
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
     void this.#mailroom.deliverAll(answer.mail)
     this.feed.advance(answer.last_event_id)
+    if (records.some(({ record }) => record.notices.length > 0)) this.#options.webhooks?.look()
     if (this.#lookout.othersServe) this.#hints.hint()
   }
 

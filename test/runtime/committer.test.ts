@@ -35,6 +35,7 @@ beforeEach(async () => {
   committer = new Committer({
     line: database.commits,
     monotonicMs: systemClock.monotonicMs,
+    endpoints: [],
     claimWanted: () => null,
     onAnswer: (answer) => answers.push(answer),
     onReconnected: () => (returns += 1),

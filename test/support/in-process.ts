@@ -217,6 +217,7 @@ class LocalReplica implements Replica {
       reads: database.reads,
       agents,
       outbound,
+      signsWebhooks: false,
       access: new Access({
         sql: database.reads,
         adminToken: ADMIN_TOKEN,
