@@ -18,6 +18,7 @@ import { Access } from './http/access/access.ts'
 import { ConnectionLimit } from './http/access/limits.ts'
 import { ownAdminToken } from './http/access/tokens.ts'
 import { createLogger } from './log.ts'
+import { Metrics } from './metrics/metrics.ts'
 import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
 import { startSentinel } from './runtime/sentinel.ts'
@@ -92,6 +93,8 @@ async function start(config: Config): Promise<void> {
     clock: systemClock,
     log,
   })
+  const { monotonicMs } = systemClock
+  const metrics = new Metrics({ node, webhooks, database, monotonicMs })
   await node.start()
   webhooks.start()
   const stopSentinel = startSentinel({
@@ -105,6 +108,7 @@ async function start(config: Config): Promise<void> {
     reads: database.reads,
     agents,
     outbound,
+    metrics,
     signsWebhooks: config.webhookSecret !== null,
     access: new Access({
       sql: database.reads,
@@ -147,6 +151,7 @@ async function start(config: Config): Promise<void> {
     if ('closeAllConnections' in server) server.closeAllConnections()
     await executors.close()
     await outbound.close()
+    await metrics.close()
     await database.close()
     await embedded?.close()
     process.exit(0)

@@ -15,6 +15,7 @@ export interface Service {
   /** Notices can be signed, so runs may have a `callback_url`. */
   signsWebhooks: boolean
   access: Access
+  metrics: { scrape(): Promise<string> }
   /** Streams and waits that callers hold open. */
   connections: ConnectionLimit
   bodyLimitBytes: number

@@ -9,6 +9,7 @@ import type {
   GroupAnswer,
   RunRecord,
 } from '../store/flush.ts'
+import type { Counts } from './counts.ts'
 import { deliveriesOf } from './notices.ts'
 
 /** An actor with something decided: the committer takes its record when it builds a flush, and tells what became of it. */
@@ -45,6 +46,7 @@ export interface CommitterOptions {
   monotonicMs: () => number
   /** URLs that get the notices of all runs. */
   endpoints: readonly string[]
+  counts: Counts
   /** The claim that this flush should carry: free places of this node after `releases` runs leave; null for none. */
   claimWanted(releases: number): Flush['claim']
   onAnswer(answer: FlushAnswer, batch: Batch): void
@@ -133,4 +135,16 @@ export function patientItem<T>(draft: T, weight: number, patienceMs: number, now
     },
   }
   return { item, answered }
+}
+
+/**
+ * Callers do not wait for ever: what is past its deadline, or all of it, is taken out of the batch, and so out of the retries.
+ * It may have been written.
+ */
+export function dropImpatient(batch: Batch, now: number, all: boolean): void {
+  const impatient = <T>(item: Item<T>): boolean => all || item.deadline < now
+  rejectAll(batch.groups.filter(impatient))
+  rejectAll(batch.commands.filter(impatient))
+  batch.groups = batch.groups.filter((item) => !impatient(item))
+  batch.commands = batch.commands.filter((item) => !impatient(item))
 }

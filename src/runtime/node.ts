@@ -20,6 +20,7 @@ import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
+import { Counts } from './counts.ts'
 import { Creator } from './create.ts'
 import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
@@ -45,6 +46,7 @@ const LAST_FLUSH_MS = 300
 
 /** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
 export class RunlaneNode {
+  readonly counts = new Counts()
   readonly feed: Feed
   readonly commands: Commands
   readonly creator: Creator
@@ -101,6 +103,7 @@ export class RunlaneNode {
       line: database.commits,
       monotonicMs: clock.monotonicMs,
       endpoints: options.webhooks?.endpoints ?? [],
+      counts: this.counts,
       claimWanted: (releases) => this.#claimWanted(releases),
       onAnswer: (answer, batch) => this.#answered(answer, batch),
       onReconnected: () => this.#reconnected(),
@@ -277,6 +280,7 @@ export class RunlaneNode {
   /** Our epoch is dead and its runs adopted: what we still hold is not ours. */
   #startOver(epoch: number): void {
     this.#chronicle.leaseLost(epoch, this.#host.size)
+    this.counts.leasesLost += 1
     this.#host.dropAll()
     this.committer.claim()
   }

@@ -182,6 +182,7 @@ export class RecordDraft {
       consumed: [],
       audits: [],
       notices: [],
+      started_at: this.row.started_at,
       joinsFrom: null,
       progress: false,
       weight: 1000,

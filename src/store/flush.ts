@@ -174,6 +174,8 @@ export interface RunRecord {
   /** Audit rows of what was decided: written only if the record is. */
   audits: AuditDraft[]
   notices: NoticeDraft[]
+  /** When its run was claimed first; null: never. */
+  started_at: string | null
   /** Characters of JSON that its payloads take, roughly. */
   weight: number
 }

@@ -60,6 +60,8 @@ type Attempt = AttemptNote & {
  * delivery to be made again when its claim is over.
  */
 export class WebhookDispatcher {
+  /** What came of attempts, since the start. */
+  readonly results = { delivered: 0, gone: 0, failed: 0, given_up: 0 }
   #options: DispatcherOptions
   #looks: Rounds
   #tidying: Rounds
@@ -178,6 +180,7 @@ export class WebhookDispatcher {
   async #note(delivery: DueDelivery, came: Attempt): Promise<void> {
     const { sql, clock, log } = this.#options
     const { result } = came
+    if (result !== 'interrupted') this.results[result] += 1
     const facts = {
       ...{ delivery_id: delivery.delivery_id, run_id: delivery.run_id, type: delivery.type },
       ...{ host: delivery.host, attempts: delivery.attempts, problem: came.error },
@@ -191,6 +194,7 @@ export class WebhookDispatcher {
     const delayMs =
       result === 'interrupted' ? 0 : pauseMs(delivery.attempts, came.retryAfter, chance)
     const givenUp = await postponeDelivery(sql, delivery, { delayMs, lifeMs: LIFE_MS }, came)
+    if (givenUp) this.results.given_up += 1
     if (givenUp) log.warn(facts, 'a webhook was given up')
     else if (delivery.attempts === 1 && result === 'failed')
       log.warn(facts, 'a webhook could not be delivered; it is tried again')
@@ -199,6 +203,7 @@ export class WebhookDispatcher {
   async #tidy(): Promise<void> {
     const { sql, retentionMs, log } = this.#options
     const expired = await this.#inBatches(() => expireDeliveries(sql, LIFE_MS, TIDY_BATCH))
+    this.results.given_up += expired
     if (expired > 0) log.warn({ deliveries: expired }, 'webhooks were given up: too old')
     if (retentionMs !== null)
       await this.#inBatches(() => deleteDeliveries(sql, retentionMs, TIDY_BATCH))

@@ -218,6 +218,7 @@ class LocalReplica implements Replica {
       agents,
       outbound,
       signsWebhooks: false,
+      metrics: { scrape: async () => '' },
       access: new Access({
         sql: database.reads,
         adminToken: ADMIN_TOKEN,

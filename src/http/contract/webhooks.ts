@@ -14,7 +14,8 @@ export const NOTICES = {
   'runlane.run.stuck': 'the watchdog has flagged the run as stuck',
   'runlane.run.recovered': 'the run has moved on and is not stuck any more',
   'runlane.run.human_asked': 'the run waits for an answer (`POST /runs/{run_id}/respond`)',
-  'runlane.run.watchdog_verdict': 'the watchdog has ended the run, or would have (shadow)',
+  'runlane.run.watchdog_verdict':
+    'the watchdog or reconciler has ended the run, would have (shadow), or holds back',
 } as const
 
 const TYPES = Object.keys(NOTICES) as (keyof typeof NOTICES)[]
