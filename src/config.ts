@@ -27,12 +27,17 @@ export const parseConfig = (
     if (result.success) values[key] = result.data
     else problems.push({ name: setting.name, message: explain(setting, text, result.error) })
   }
+  const parsed = values as Parsed
+  if (parsed.webhookUrls && parsed.webhookSecret === null && problems.length === 0) {
+    const name = settings.webhookUrls.name
+    problems.push({ name, message: `${name}: needs ${settings.webhookSecret.name}, to sign with` })
+  }
   if (problems.length > 0) throw new ConfigError(problems)
 
-  const parsed = values as Parsed
   return Object.freeze({
     ...parsed,
     nodeId: parsed.nodeId ?? `${defaults.host}-${defaults.pid}`,
+    webhookUrls: parsed.webhookUrls ?? [],
     webhookAllow: parsed.webhookAllow ?? (isLoopback(parsed.host) ? LOOPBACK : []),
   })
 }
@@ -42,7 +47,11 @@ export const parseConfig = (
  * `…Bytes` bytes; `null` is unset (`retentionMs`: keep for ever). `settings` has their meaning.
  */
 export type Config = Readonly<
-  Omit<Parsed, 'nodeId' | 'webhookAllow'> & { nodeId: string; webhookAllow: readonly string[] }
+  Omit<Parsed, 'nodeId' | 'webhookAllow' | 'webhookUrls'> & {
+    nodeId: string
+    webhookAllow: readonly string[]
+    webhookUrls: readonly string[]
+  }
 >
 
 /** Why the service can't start: `problems` in the order of the table, one line of `message` each. */

@@ -1,13 +1,18 @@
 /** Writes what is made from the code: the README's tables and the schema as SQL (`npm run generate`; `--check` compares). */
 import { readFile, writeFile } from 'node:fs/promises'
 import process from 'node:process'
+import { metricsTable } from '../otel/metrics.ts'
 import { configTable } from './config.ts'
 import { routeTable } from './http/contract/all.ts'
 import { dumpSchema } from './store/schema.ts'
 
 const README = new URL('../README.md', import.meta.url)
 const SCHEMA = new URL('./store/schema.sql', import.meta.url)
-const TABLES: Record<string, string> = { configuration: configTable(), routes: routeTable() }
+const TABLES: Record<string, string> = {
+  configuration: configTable(),
+  metrics: metricsTable(),
+  routes: routeTable(),
+}
 
 await generate(README, withTables)
 await generate(SCHEMA, dumpSchema)

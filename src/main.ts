@@ -18,6 +18,7 @@ import { Access } from './http/access/access.ts'
 import { ConnectionLimit } from './http/access/limits.ts'
 import { ownAdminToken } from './http/access/tokens.ts'
 import { createLogger } from './log.ts'
+import { Metrics } from './metrics/metrics.ts'
 import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
 import { startSentinel } from './runtime/sentinel.ts'
@@ -30,6 +31,7 @@ import {
 } from './store/database.ts'
 import { startEmbedded } from './store/embedded.ts'
 import { migrate } from './store/migrate.ts'
+import { WebhookDispatcher } from './webhooks/dispatcher.ts'
 import { urlOf, welcome } from './welcome.ts'
 
 const { version } = JSON.parse(
@@ -48,10 +50,19 @@ const STOP_MS = 9_600
 async function start(config: Config): Promise<void> {
   const log = createLogger(config.nodeId)
   const outbound = new Outbound(config.webhookAllow)
+  checkWebhookUrls(config, outbound)
   const store = openStore(config)
   const { agents, executors, load } = composeAgents(config, store, outbound, log)
   // Beside each other: importing agent modules and starting the embedded database take a second each.
   const [{ database, embedded, token }] = await Promise.all([store, load()])
+  const webhooks = new WebhookDispatcher({
+    sql: database.reads,
+    send: (...request) => outbound.send(...request),
+    secret: config.webhookSecret,
+    retentionMs: config.retentionMs,
+    clock: systemClock,
+    log,
+  })
   const node = new RunlaneNode({
     database,
     alone: embedded !== null,
@@ -68,6 +79,7 @@ async function start(config: Config): Promise<void> {
     orphanGraceMs: config.orphanGraceMs,
     queueTimeoutMs: config.queueTimeoutMs,
     retentionMs: config.retentionMs,
+    webhooks: { endpoints: config.webhookUrls, look: () => webhooks.look() },
     watchdog: {
       intervalMs: config.watchdogIntervalMs,
       autoTerminate: config.autoTerminate,
@@ -81,7 +93,10 @@ async function start(config: Config): Promise<void> {
     clock: systemClock,
     log,
   })
+  const { monotonicMs } = systemClock
+  const metrics = new Metrics({ node, webhooks, database, monotonicMs })
   await node.start()
+  webhooks.start()
   const stopSentinel = startSentinel({
     nodeId: config.nodeId,
     silenceMs: BLOCKED_MS,
@@ -93,6 +108,8 @@ async function start(config: Config): Promise<void> {
     reads: database.reads,
     agents,
     outbound,
+    metrics,
+    signsWebhooks: config.webhookSecret !== null,
     access: new Access({
       sql: database.reads,
       adminToken: config.adminToken,
@@ -113,7 +130,7 @@ async function start(config: Config): Promise<void> {
   })
   const server = await listen(app.fetch, config).catch(async (error: unknown) => {
     // It has claimed runs already: they go back now instead of waiting for its lease to end.
-    await node.stop()
+    await Promise.all([node.stop(), webhooks.stop()])
     throw error
   })
   const unwatch = process.argv.includes('--watch-agents')
@@ -129,11 +146,12 @@ async function start(config: Config): Promise<void> {
     server.close()
     unwatch()
     await stopSentinel()
-    await node.stop()
+    await Promise.all([node.stop(), webhooks.stop()])
     await new Promise((resolve) => setTimeout(resolve, node.feed.readers > 0 ? CLOSE_MS : 0))
     if ('closeAllConnections' in server) server.closeAllConnections()
     await executors.close()
     await outbound.close()
+    await metrics.close()
     await database.close()
     await embedded?.close()
     process.exit(0)
@@ -160,6 +178,15 @@ async function start(config: Config): Promise<void> {
       assistant: agents.findLocal('assistant') !== undefined,
     }),
   )
+}
+
+/** @throws StartError for a receiver that could never be reached. */
+function checkWebhookUrls({ webhookUrls }: Config, outbound: Outbound): void {
+  for (const url of webhookUrls) {
+    const refusal = outbound.refusal(url)
+    // Its path or query may hold a key.
+    if (refusal) throw new StartError(`RUNLANE_WEBHOOK_URLS: ${new URL(url).host} ${refusal}`)
+  }
 }
 
 interface Store {

@@ -88,6 +88,16 @@ export const webhookSecret = z.string().refine((text) => {
   return base64 !== text && decoded.length >= 24 && decoded.toString('base64') === base64
 }, 'must be whsec_ and the padded base64 of at least 24 bytes')
 
+const WEBHOOK_URLS_MAX = 8
+export const webhookUrls = z
+  .string()
+  .transform((text): readonly string[] => [...new Set(text.split(',').map((item) => item.trim()))])
+  .refine((urls) => urls.length <= WEBHOOK_URLS_MAX, `must be at most ${WEBHOOK_URLS_MAX} URLs`)
+  .refine(
+    (urls) => urls.every((url) => keySetUrl.safeParse(url).success),
+    'must be http:// or https:// URLs without user and password, commas in them written as %2C',
+  )
+
 export const allowList = z
   .string()
   .transform((text): readonly string[] => text.split(',').map((item) => item.trim().toLowerCase()))

@@ -14,6 +14,7 @@ import {
   nodeId,
   retention,
   webhookSecret,
+  webhookUrls,
 } from './setting-values.ts'
 
 /** A row of the table; without `fallback` an unset variable is null. A `secret` is never shown. */
@@ -139,6 +140,11 @@ export const settings = {
     null,
     allowList,
     'private hosts or CIDRs that callbacks, declared tools and `http` steps may reach, comma-separated; unset: loopback while `HOST` is loopback, else none',
+  ),
+  webhookUrls: secret(
+    'RUNLANE_WEBHOOK_URLS',
+    webhookUrls,
+    'receivers of the notices of all runs: up to 8 http(s) URLs, comma-separated; needs `RUNLANE_WEBHOOK_SECRET`',
   ),
   nodeId: setting('RUNLANE_NODE_ID', null, nodeId, 'shown in snapshots; unset: host and pid'),
   openaiApiKey: secret('OPENAI_API_KEY', z.string(), 'for models `openai:…` and the `assistant`'),

@@ -34,6 +34,9 @@ const PRIVATE_RANGES_V6 = [
 
 /** Bytes of an answer that are read at most. */
 const ANSWER_BYTES_MAX = 2_000_000
+/** The same where only the status counts. */
+const DUMPED_BYTES_MAX = 4_096
+const DUMP_MS_MAX = 1_000
 /** Characters of an error's text that are passed on: the model can correct itself by them. */
 const SAID_LENGTH_MAX = 1_000
 const CONNECT_TIMEOUT_MS = 10_000
@@ -119,6 +122,23 @@ export class Outbound {
     const [problem] = jsonProblems(answer, 'its answer')
     if (problem) throw new Error(`${shown(url)}: ${problem.path} ${problem.message}`)
     return answer
+  }
+
+  /** POSTs a text for its status alone: redirects are not followed, and of the reply's body next to nothing is read. */
+  async send(
+    url: string,
+    text: string,
+    options: { headers: Record<string, string>; signal: AbortSignal },
+  ): Promise<{ status: number; retryAfter: string | undefined }> {
+    const refused = this.refusal(url)
+    if (refused) throw new Error(`${shown(url)} ${refused}`)
+    const sent = { method: 'POST', body: text, ...options, dispatcher: this.#agent } as const
+    const { statusCode, headers, body } = await request(url, sent).catch(throwPlain)
+    // A short rest is read, so that the connection can be used again; a long or slow one costs it.
+    const signal = AbortSignal.timeout(DUMP_MS_MAX)
+    await body.dump({ limit: DUMPED_BYTES_MAX, signal }).catch(() => {})
+    const [retryAfter] = [headers['retry-after']].flat()
+    return { status: statusCode, retryAfter }
   }
 
   /** `fetch` with the same two checks; redirects are errors, since they would lead elsewhere. */

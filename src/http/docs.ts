@@ -3,6 +3,7 @@ import { html, raw } from 'hono/html'
 import { ENDPOINTS } from './contract/all.ts'
 import type { Endpoint } from './contract/endpoint.ts'
 import { getDocs, getOpenApi } from './contract/service.ts'
+import { NOTICES } from './contract/webhooks.ts'
 import { openApi } from './openapi.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
@@ -59,6 +60,18 @@ function pageOf(
               html`<h2>${tag}</h2>
                 ${ENDPOINTS.filter((one) => one.tag === tag).map((one) => sectionOf(one, paths))}`,
           )}
+          <h2>Webhooks</h2>
+          <p>
+            To the <code>callback_url</code> of a run, and to <code>RUNLANE_WEBHOOK_URLS</code>: a
+            <a href="#Notice">Notice</a> by POST, signed as Standard Webhooks say.
+          </p>
+          <dl>
+            ${Object.entries(NOTICES).map(
+              ([type, says]) =>
+                html`<dt><code>${type}</code></dt>
+                  <dd>${says}</dd>`,
+            )}
+          </dl>
           <h2>Objects</h2>
           ${Object.entries(schemas).map(
             ([name, schema]) =>

@@ -7,6 +7,7 @@ import {
 import type { RefusalCode } from '../errors.ts'
 import type { Endpoint, Media } from './contract/endpoint.ts'
 import { ENDPOINTS } from './contract/all.ts'
+import { notice, noticeHeaders, NOTICES } from './contract/webhooks.ts'
 import { STATUS } from './problem.ts'
 
 const problem = z
@@ -52,6 +53,7 @@ export const openApi = (version: string) =>
       },
       security: [{ token: [] }, { session: [] }],
       paths: pathsOf(ENDPOINTS),
+      webhooks: { notice: { post: noticeOperation } },
       components: {
         securitySchemes: {
           token: { type: 'http', scheme: 'bearer', description: 'an API token or a JWT' },
@@ -61,6 +63,22 @@ export const openApi = (version: string) =>
     },
     { allowEmptySchema: { custom: true } },
   )
+
+const noticeOperation: ZodOpenApiOperationObject = {
+  operationId: 'notice',
+  summary: 'a notice to the `callback_url` of a run, and to `RUNLANE_WEBHOOK_URLS`',
+  description: Object.entries(NOTICES)
+    .map(([type, says]) => `- \`${type}\`: ${says}`)
+    .join('\n'),
+  security: [],
+  requestParams: { header: noticeHeaders },
+  requestBody: { required: true, content: { 'application/cloudevents+json': { schema: notice } } },
+  responses: {
+    '2XX': { description: 'it has arrived' },
+    410: { description: 'no more of it, please' },
+    default: { description: 'it is sent again for 24 hours, not before `Retry-After`' },
+  },
+}
 
 function pathsOf(endpoints: readonly Endpoint[]): ZodOpenApiPathsObject {
   const paths: ZodOpenApiPathsObject = {}

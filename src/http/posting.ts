@@ -78,6 +78,8 @@ async function checkedRequest(
       path: `${path}surface`,
       message: 'must not be child: child runs are made by delegation',
     })
+  const callbackProblem = problemOfCallback(service, body)
+  if (callbackProblem) problems.push({ path: `${path}callback_url`, message: callbackProblem })
   const conversation_id = body.conversation_id ?? newConversationId()
   const lane = laneKeyOf(body, conversation_id)
   if ('missing' in lane)
@@ -105,6 +107,7 @@ async function checkedRequest(
     options: {
       timeouts: body.timeouts as NonNullable<RunRequest['options']['timeouts']>,
       execution_timeout_override: body.execution_timeout_override ?? null,
+      ...(body.callback_url ? { callback_url: body.callback_url } : {}),
       ...(traceparent !== undefined && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
     },
   }
@@ -113,6 +116,13 @@ async function checkedRequest(
 function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
   if (agent.takes === 'script') return scriptProblems(input, outbound)
   return agent.takes === 'messages' ? messageProblems(input) : []
+}
+
+function problemOfCallback({ outbound, signsWebhooks }: Service, { callback_url }: RunBody) {
+  if (!callback_url) return undefined
+  return signsWebhooks
+    ? outbound.refusal(callback_url)
+    : 'needs RUNLANE_WEBHOOK_SECRET: its notices could not be signed'
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/

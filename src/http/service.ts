@@ -12,7 +12,10 @@ export interface Service {
   reads: Sql
   agents: AgentDirectory
   outbound: Outbound
+  /** Notices can be signed, so runs may have a `callback_url`. */
+  signsWebhooks: boolean
   access: Access
+  metrics: { scrape(): Promise<string> }
   /** Streams and waits that callers hold open. */
   connections: ConnectionLimit
   bodyLimitBytes: number

@@ -60,7 +60,9 @@ export function streamRoutes(app: Hono, service: Service): void {
     // Nobody would read the stream of a HEAD, and so nothing would ever end it.
     if (c.req.method === 'HEAD') return c.body(null)
     const free = service.connections.take(identity.name)
-    cutWhenStalled(c, service.sseHeartbeatMs * SILENT_BEATS)
+    cutWhenStalled(c, service.sseHeartbeatMs * SILENT_BEATS, () => {
+      service.node.feed.dropped.stalled += 1
+    })
     return stream(c, async (out) => {
       const leave = node.readers.enter(runId === undefined ? scope : { run_id: runId })
       try {
@@ -105,10 +107,13 @@ function headersOf(c: Context): void {
  * Ends the connection of a reader that takes nothing. Only the socket knows: what we write waits in front of it, and an
  * ended answer would wait there for ever too. Heartbeats keep the clock of a reader with nothing to read from running out.
  */
-function cutWhenStalled(c: Context, timeoutMs: number): void {
+function cutWhenStalled(c: Context, timeoutMs: number, onCut: () => void): void {
   const { outgoing } = c.env as Partial<HttpBindings>
   // Reset, not closed: what the system holds for it, megabytes, would stay until it is read.
-  outgoing?.setTimeout(timeoutMs, () => void outgoing.socket?.resetAndDestroy())
+  outgoing?.setTimeout(timeoutMs, () => {
+    onCut()
+    outgoing.socket?.resetAndDestroy()
+  })
 }
 
 interface Reader {

@@ -9,6 +9,8 @@ import type {
   GroupAnswer,
   RunRecord,
 } from '../store/flush.ts'
+import type { Counts } from './counts.ts'
+import { deliveriesOf } from './notices.ts'
 
 /** An actor with something decided: the committer takes its record when it builds a flush, and tells what became of it. */
 export interface RecordSource {
@@ -42,9 +44,12 @@ export interface Batch {
 export interface CommitterOptions {
   line: Line
   monotonicMs: () => number
+  /** URLs that get the notices of all runs. */
+  endpoints: readonly string[]
+  counts: Counts
   /** The claim that this flush should carry: free places of this node after `releases` runs leave; null for none. */
   claimWanted(releases: number): Flush['claim']
-  onAnswer(answer: FlushAnswer): void
+  onAnswer(answer: FlushAnswer, batch: Batch): void
   /** The reply to a commit was lost, or the database was away: claims may have been written that nobody has told us of. */
   onReconnected(): void
   onOutage(error: unknown): void
@@ -52,14 +57,18 @@ export interface CommitterOptions {
   onProblem(error: unknown): void
 }
 
-export const flushOf = (batch: Batch): Flush => ({
-  groups: batch.groups.map((item) => item.draft),
-  commands: batch.commands.map((item) => item.draft),
-  audits: batch.audits,
-  records: batch.records.map((item) => item.record),
-  adopt: batch.adopt,
-  claim: batch.claim,
-})
+export function flushOf(batch: Batch, endpoints: readonly string[]): Flush {
+  const records = batch.records.map((item) => item.record)
+  return {
+    groups: batch.groups.map((item) => item.draft),
+    commands: batch.commands.map((item) => item.draft),
+    audits: batch.audits,
+    records,
+    deliveries: deliveriesOf(records, endpoints),
+    adopt: batch.adopt,
+    claim: batch.claim,
+  }
+}
 
 /** The two halves of what may be to blame for an error; everything else goes with the second. Undefined for one item. */
 export function halves(batch: Batch): [Batch, Batch] | undefined {
@@ -126,4 +135,16 @@ export function patientItem<T>(draft: T, weight: number, patienceMs: number, now
     },
   }
   return { item, answered }
+}
+
+/**
+ * Callers do not wait for ever: what is past its deadline, or all of it, is taken out of the batch, and so out of the retries.
+ * It may have been written.
+ */
+export function dropImpatient(batch: Batch, now: number, all: boolean): void {
+  const impatient = <T>(item: Item<T>): boolean => all || item.deadline < now
+  rejectAll(batch.groups.filter(impatient))
+  rejectAll(batch.commands.filter(impatient))
+  batch.groups = batch.groups.filter((item) => !impatient(item))
+  batch.commands = batch.commands.filter((item) => !impatient(item))
 }

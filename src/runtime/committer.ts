@@ -15,6 +15,7 @@ import { within } from '../within.ts'
 import {
   type Batch,
   type CommitterOptions,
+  dropImpatient,
   flushOf,
   halves,
   type Item,
@@ -193,6 +194,7 @@ export class Committer {
     let lost = false
     for (let attempts = 1; !this.#stopped; attempts += 1) {
       let answer: FlushAnswer
+      const sentAt = this.#options.monotonicMs()
       try {
         answer = await this.#send(batch)
       } catch (error) {
@@ -204,11 +206,12 @@ export class Committer {
           lost = true
           batch.claim = null
         }
-        this.#dropImpatient(batch)
+        dropImpatient(batch, this.#options.monotonicMs(), this.#stopped)
         await delay(Math.min(50 * 2 ** attempts, 1000) * (0.5 + Math.random() / 2))
         continue
       }
-      await this.#settle(batch, answer, lost)
+      const ms = this.#options.monotonicMs() - sentAt
+      await this.#settle(batch, answer, { lost, ms })
       if (lost || this.#awaySince !== null) this.#back()
       return
     }
@@ -216,8 +219,9 @@ export class Committer {
 
   #send(batch: Batch): Promise<FlushAnswer> {
     this.flushes += 1
-    const sent = commitFlush(this.#options.line.sql, flushOf(batch))
-    return within(COMMIT_TIMEOUT_MS, sent, () => this.#options.line.replace())
+    const { line, endpoints } = this.#options
+    const sent = commitFlush(line.sql, flushOf(batch, endpoints))
+    return within(COMMIT_TIMEOUT_MS, sent, () => line.replace())
   }
 
   /** Halves the batch until one item is alone with the error: it is to blame, the others are written. */
@@ -237,7 +241,11 @@ export class Committer {
     }
   }
 
-  async #settle(batch: Batch, answer: FlushAnswer, lost: boolean): Promise<void> {
+  async #settle(
+    batch: Batch,
+    answer: FlushAnswer,
+    { lost, ms }: { lost: boolean; ms: number },
+  ): Promise<void> {
     const accepted = answer.accepted === null ? null : new Set(answer.accepted)
     const refused = accepted
       ? batch.records.filter(({ record }) => !accepted.has(record.change.run_id))
@@ -252,11 +260,13 @@ export class Committer {
     for (const item of batch.groups)
       item.resolve(answers.get(item.draft.group_id) ?? madeAll(item.draft))
     const fenced = new Set(refused.filter(({ record }) => !applied.has(record.change.record_id)))
+    const written = batch.records.flatMap((item) => (fenced.has(item) ? [] : item.record))
+    this.#options.counts.flushed({ written, refused: fenced.size, answer, ms })
     for (const item of batch.records) {
       if (fenced.has(item)) item.source.refused('fenced', 'the run has another owner')
       else item.source.committed()
     }
-    this.#options.onAnswer(answer)
+    this.#options.onAnswer(answer, batch)
   }
 
   async #applied(records: RunRecord[]): Promise<Set<string>> {
@@ -285,15 +295,5 @@ export class Committer {
   #back(): void {
     this.#awaySince = null
     this.#options.onReconnected()
-  }
-
-  /** Callers do not wait for ever: after their patience the create is taken out of the retries. It may have been written. */
-  #dropImpatient(batch: Batch): void {
-    const now = this.#options.monotonicMs()
-    const impatient = <T>(item: Item<T>): boolean => this.#stopped || item.deadline < now
-    rejectAll(batch.groups.filter(impatient))
-    rejectAll(batch.commands.filter(impatient))
-    batch.groups = batch.groups.filter((item) => !impatient(item))
-    batch.commands = batch.commands.filter((item) => !impatient(item))
   }
 }

@@ -42,6 +42,10 @@ export type Page = RunEventRow[] | 'reset'
  * pull from the ring at their own pace, so a slow one costs no memory and delays nobody.
  */
 export class Feed {
+  /** Streams that are being read. */
+  streams = 0
+  /** Readers that were given up: too far behind, or (by whoever writes to them) their connection took nothing. */
+  readonly dropped = { behind: 0, stalled: 0 }
   #options: FeedOptions
   /** Events tail-RING_MAX .. tail, oldest first. */
   #ring: RunEventRow[] = []
@@ -82,6 +86,7 @@ export class Feed {
    */
   async *read({ scope, afterId, signal }: Reading): AsyncGenerator<Page> {
     this.#readers += 1
+    this.streams += 1
     const ended = AbortSignal.any([signal, this.#stopping.signal])
     try {
       await this.#ensureTailing()
@@ -97,6 +102,7 @@ export class Feed {
       yield* this.#follow(scope, cursor, ended)
     } finally {
       this.#readers -= 1
+      this.streams -= 1
     }
   }
 
@@ -164,6 +170,7 @@ export class Feed {
     const level = visibilityLevel(scope.visibility)
     while (!ended.aborted) {
       if (cursor < this.#floor) {
+        this.dropped.behind += 1
         yield 'reset'
         return
       }

@@ -27,6 +27,8 @@ export interface NodeOptions extends Pick<SupervisionOptions, Supervised> {
   cancelTimeoutMs: number
   /** Runs that ended so long ago are deleted; null: never. */
   retentionMs: number | null
+  /** URLs that get the notices of all runs, and what is told that there are notices to deliver. */
+  webhooks?: { endpoints: readonly string[]; look: () => void }
   clock: Clock
   log: Logger
   /** Another chart than the one of this code: tests plant mutants. */

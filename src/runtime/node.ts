@@ -15,10 +15,12 @@ import {
   loadHosted,
   loadReport,
 } from '../store/runs.ts'
+import type { Batch } from './batch.ts'
 import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
 import { Commands } from './commands.ts'
 import { Committer } from './committer.ts'
+import { Counts } from './counts.ts'
 import { Creator } from './create.ts'
 import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
@@ -44,6 +46,7 @@ const LAST_FLUSH_MS = 300
 
 /** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
 export class RunlaneNode {
+  readonly counts = new Counts()
   readonly feed: Feed
   readonly commands: Commands
   readonly creator: Creator
@@ -99,8 +102,10 @@ export class RunlaneNode {
     this.committer = new Committer({
       line: database.commits,
       monotonicMs: clock.monotonicMs,
+      endpoints: options.webhooks?.endpoints ?? [],
+      counts: this.counts,
       claimWanted: (releases) => this.#claimWanted(releases),
-      onAnswer: (answer) => this.#answered(answer),
+      onAnswer: (answer, batch) => this.#answered(answer, batch),
       onReconnected: () => this.#reconnected(),
       onProblem: (error) => log.error({ problem: String(error) }, 'a flush failed'),
       onOutage: (error) => this.#chronicle.away('commits', error),
@@ -251,7 +256,7 @@ export class RunlaneNode {
     this.committer.adopt({ epoch: this.lease.epoch, all_others, limit: ADOPT_MAX })
   }
 
-  #answered(answer: FlushAnswer): void {
+  #answered(answer: FlushAnswer, { records }: Batch): void {
     // The reply may come late, when this epoch is over and the runs belong to others.
     const { epoch } = this.lease
     for (const row of answer.claimed) if (row.owner_epoch === epoch) this.#host.start(row)
@@ -261,6 +266,7 @@ export class RunlaneNode {
     if (answer.adopted.length === ADOPT_MAX) this.#adoptMore()
     void this.#mailroom.deliverAll(answer.mail)
     this.feed.advance(answer.last_event_id)
+    if (records.some(({ record }) => record.notices.length > 0)) this.#options.webhooks?.look()
     if (this.#lookout.othersServe) this.#hints.hint()
   }
 
@@ -275,6 +281,7 @@ export class RunlaneNode {
   /** Our epoch is dead and its runs adopted: what we still hold is not ours. */
   #startOver(epoch: number): void {
     this.#chronicle.leaseLost(epoch, this.#host.size)
+    this.counts.leasesLost += 1
     this.#host.dropAll()
     this.committer.claim()
   }

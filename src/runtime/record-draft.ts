@@ -4,6 +4,7 @@ import { newRecordId } from '../ids.ts'
 import type { AuditDraft, KeyDraft, RunDraft, RunRecord, WaitpointDraft } from '../store/flush.ts'
 import type { CheckpointType, HostedRow, RunRow, RunStatus } from '../store/rows.ts'
 import { type RunSnapshot, statusOf } from './codec.ts'
+import { noticeType } from './notices.ts'
 
 /** The fields of a run that its decisions change, beside the chart. */
 export type RunFields = Pick<
@@ -41,6 +42,7 @@ export class RecordDraft {
   result: Json = null
   protected sequence: number
   protected draft: Draft | null = null
+  #outputSize = 0
 
   constructor(row: HostedRow, chart: RunSnapshot) {
     this.row = row
@@ -75,14 +77,15 @@ export class RecordDraft {
 
   event(event_type: string, visibility: 0 | 1 | 2, payload: Record<string, Json>): number {
     this.sequence += 1
-    this.open().events.push({
-      run_id: this.runId,
-      sequence: this.sequence,
-      event_type,
-      visibility,
-      payload,
-    })
-    return this.sequence
+    const { runId: run_id, sequence } = this
+    const draft = this.open()
+    draft.events.push({ run_id, sequence, event_type, visibility, payload })
+    const type = noticeType(event_type, payload)
+    if (type !== undefined) {
+      const callback_url = this.row.options.callback_url ?? null
+      draft.notices.push({ run_id, sequence, type, callback_url, output_size: this.#outputSize })
+    }
+    return sequence
   }
 
   checkpoint(type: CheckpointType): void {
@@ -111,6 +114,7 @@ export class RecordDraft {
     draft.weight += size
     draft.payload = { ...draft.payload, run_id: this.runId, output }
     this.result = output
+    this.#outputSize = size
   }
 
   input(input: Json): void {
@@ -177,6 +181,8 @@ export class RecordDraft {
       outcomes: [],
       consumed: [],
       audits: [],
+      notices: [],
+      started_at: this.row.started_at,
       joinsFrom: null,
       progress: false,
       weight: 1000,

@@ -6,9 +6,13 @@ import { flushText, type Flush, type FlushAnswer } from './flush.ts'
  * was written: `appliedRecords` tells afterwards.
  */
 export async function commitFlush(sql: Sql, flush: Flush): Promise<FlushAnswer> {
-  const [row] = await sql<
-    { answer: FlushAnswer }[]
-  >`select runlane.commit(${flushText(flush)}::text::jsonb) as answer`
+  const text = flushText(flush)
+  const [row] =
+    flush.deliveries.length === 0
+      ? await sql<{ answer: FlushAnswer }[]>`select runlane.commit(${text}::text::jsonb) as answer`
+      : await sql<
+          { answer: FlushAnswer }[]
+        >`select runlane.commit_and_notify(${text}::text::jsonb) as answer`
   if (!row) throw new Error('runlane.commit answered nothing')
   return row.answer
 }

@@ -124,6 +124,30 @@ export interface AuditDraft {
   after: Json
 }
 
+/** Something that receivers of webhooks are told of, if there are any. */
+export interface NoticeDraft {
+  run_id: string
+  /** Of the event that it tells of. */
+  sequence: number
+  /** Of the CloudEvent. */
+  type: string
+  /** The receiver that the run itself names. */
+  callback_url: string | null
+  /** Characters of JSON of the run's output; 0 while there is none. */
+  output_size: number
+}
+
+/** A notice on its way to one receiver; the database adds what it says. */
+export interface DeliveryDraft {
+  run_id: string
+  sequence: number
+  type: string
+  with_output: boolean
+  url: string
+  /** With the port. */
+  host: string
+}
+
 /** The Idempotency-Key of a request that replaced the input of a waiting run. */
 export interface KeyDraft {
   created_by: string
@@ -149,6 +173,9 @@ export interface RunRecord {
   consumed: { run_id: string; dedupe_key: string }[]
   /** Audit rows of what was decided: written only if the record is. */
   audits: AuditDraft[]
+  notices: NoticeDraft[]
+  /** When its run was claimed first; null: never. */
+  started_at: string | null
   /** Characters of JSON that its payloads take, roughly. */
   weight: number
 }
@@ -166,6 +193,8 @@ export interface CreateGroup {
 export interface Flush {
   groups: CreateGroup[]
   records: RunRecord[]
+  /** Of the notices in the records. */
+  deliveries: DeliveryDraft[]
   commands: CommandDraft[]
   audits: AuditDraft[]
   adopt: { epoch: number; all_others: boolean; limit: number } | null
@@ -254,6 +283,7 @@ export function flushText(flush: Flush): string {
     'consumed',
     records.flatMap((record) => record.consumed),
   )
+  put('deliveries', flush.deliveries)
   put('commands', flush.commands)
   put('audits', [
     ...flush.audits,

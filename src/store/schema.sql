@@ -249,6 +249,23 @@ create table runlane.waitpoints (
   completed_by text
 );
 
+create table runlane.webhook_deliveries (
+  delivery_id bigint not null,
+  event_id bigint not null,
+  run_id text not null,
+  type text not null,
+  url text not null,
+  host text not null,
+  notice jsonb,
+  attempts integer not null default 0,
+  next_attempt_at timestamp with time zone not null,
+  last_status integer,
+  last_error text,
+  created_at timestamp with time zone not null,
+  finished_at timestamp with time zone,
+  outcome text
+);
+
 alter table runlane.agent_events add constraint agent_events_pkey PRIMARY KEY (id);
 
 alter table runlane.agent_run_journals add constraint agent_run_journals_pkey PRIMARY KEY (journal_key);
@@ -325,6 +342,12 @@ alter table runlane.waitpoints add constraint waitpoints_pkey PRIMARY KEY (token
 
 alter table runlane.waitpoints add constraint waitpoints_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'expired'::text, 'cancelled'::text])));
 
+alter table runlane.webhook_deliveries add constraint webhook_deliveries_finished CHECK ((((outcome IS NOT NULL) = (finished_at IS NOT NULL)) AND ((notice IS NULL) = (finished_at IS NOT NULL))));
+
+alter table runlane.webhook_deliveries add constraint webhook_deliveries_outcome_known CHECK ((outcome = ANY (ARRAY['delivered'::text, 'gone'::text, 'given_up'::text])));
+
+alter table runlane.webhook_deliveries add constraint webhook_deliveries_pkey PRIMARY KEY (delivery_id);
+
 CREATE UNIQUE INDEX agent_events_of_run ON runlane.agent_events USING btree (run_id, sequence);
 
 CREATE INDEX agent_runs_claimable ON runlane.agent_runs USING btree (queue, priority DESC, lane_position) WHERE ((status = 'queued'::text) AND holds_lane);
@@ -363,6 +386,10 @@ CREATE INDEX run_commands_of_run ON runlane.run_commands USING btree (run_id);
 
 CREATE INDEX waitpoints_of_run ON runlane.waitpoints USING btree (run_id);
 
+CREATE INDEX webhook_deliveries_age ON runlane.webhook_deliveries USING btree (finished_at, created_at);
+
+CREATE INDEX webhook_deliveries_due ON runlane.webhook_deliveries USING btree (host, next_attempt_at) WHERE (finished_at IS NULL);
+
 create view runlane.agent_checkpoints as
  SELECT (payload ->> 'checkpoint_id'::text) AS checkpoint_id,
     run_id,
@@ -386,7 +413,11 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.claim(claimer bigint, wanted integer, at timestamp with time zone) returns text[]
 
+-- function runlane.claim_deliveries(hosts jsonb, lease_ms integer) returns SETOF runlane.webhook_deliveries
+
 -- function runlane.commit(flush jsonb) returns json
+
+-- function runlane.commit_and_notify(flush jsonb) returns json
 
 -- function runlane.create_group(members jsonb, at timestamp with time zone) returns jsonb
 
@@ -403,6 +434,8 @@ create view runlane.agent_checkpoints as
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
 
 -- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]
+
+-- function runlane.write_deliveries(deliveries jsonb, accepted text[]) returns void
 
 CREATE CONSTRAINT TRIGGER audit_events_chained AFTER INSERT ON runlane.audit_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION runlane.chain_audit();
 

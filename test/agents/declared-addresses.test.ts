@@ -1,42 +1,13 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { afterAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { expectProblem, serve } from '../http/setup.ts'
 import { type Api, api } from '../support/api.ts'
 import { freshDatabase } from '../support/fresh-database.ts'
 import { startModelServer } from '../support/model-server.ts'
+import { fakeResolver } from '../support/resolver.ts'
 import { startService } from '../support/service.ts'
 import { declaration, startOddServer, toldOf } from './declared-setup.ts'
 
-/** What the names of these tests resolve to in the service, as long as it is so: `{ name: [addresses] }`. */
-const folder = mkdtempSync(join(tmpdir(), 'runlane-names-'))
-const names = join(folder, 'names.json')
-const setNames = (addresses: Readonly<Record<string, readonly string[]>>): void =>
-  writeFileSync(names, JSON.stringify(addresses))
-setNames({})
-
-/** Takes the place of the machine's resolver for these names, in all threads of the service. */
-const preload = join(folder, 'resolver.mjs')
-writeFileSync(
-  preload,
-  `import dns from 'node:dns'
-import { readFileSync } from 'node:fs'
-import { syncBuiltinESMExports } from 'node:module'
-const { lookup } = dns
-dns.lookup = (name, options, callback) => {
-  if (!String(name).endsWith('.test')) return lookup(name, options, callback)
-  const found = JSON.parse(readFileSync(${JSON.stringify(names)}, 'utf8'))[name]
-  const addresses = (found ?? []).map((address) => ({ address, family: address.includes(':') ? 6 : 4 }))
-  const error = found ? null : Object.assign(new Error('getaddrinfo ENOTFOUND ' + name), { code: 'ENOTFOUND' })
-  if (options?.all) callback(error, addresses)
-  else callback(error, addresses[0]?.address, addresses[0]?.family)
-}
-syncBuiltinESMExports()
-`,
-)
+const { nodeArgs, setNames } = fakeResolver()
 
 const inside = await startOddServer({
   '/tool': (response) => response.setHeader('connection', 'close').end('{"secret":1}'),
@@ -46,17 +17,13 @@ const inside = await startOddServer({
 const port = new URL(inside.url).port
 const model = await startModelServer()
 const databaseUrl = await freshDatabase()
-const nodeArgs = ['--import', pathToFileURL(preload).href]
 // 127.0.0.1 is the model's, whom no list has to name; what agents may reach is set apart from where we listen.
 const env = { OPENAI_BASE_URL: model.url, HOST: '127.0.0.1' }
 const [strict, lenient] = await Promise.all([
   serve('postgres', { nodeArgs, env: { ...env, RUNLANE_WEBHOOK_ALLOW: 'only.test' } }),
   serve('postgres', { nodeArgs, env: { ...env, RUNLANE_WEBHOOK_ALLOW: 'named.test,127.0.0.1' } }),
 ])
-afterAll(async () => {
-  await model.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterAll(() => model.close())
 beforeEach(() => {
   inside.calls.length = 0
 })

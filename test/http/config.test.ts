@@ -57,6 +57,7 @@ const wrong: Record<string, string> = {
   RUNLANE_MAX_CRASHES: '1.5',
   RUNLANE_WEBHOOK_SECRET: 'whsec_short',
   RUNLANE_WEBHOOK_ALLOW: 'http://127.0.0.1',
+  RUNLANE_WEBHOOK_URLS: 'hook/s3cr3t',
   RUNLANE_NODE_ID: 'n'.repeat(256),
 }
 
@@ -81,6 +82,19 @@ test.each(['PORT', 'DATABASE_URL', 'RUNLANE_LEASE', 'RUNLANE_RECOVERY'])(
     expect(stderr).toMatch(new RegExp(`^runlane cannot start:\n${name}: .*\n$`))
   },
 )
+
+test('a private receiver of webhooks that is not allowed stops the start, its path unsaid', async () => {
+  const { code, stderr } = await refusalOf({
+    env: {
+      RUNLANE_WEBHOOK_SECRET: `whsec_${Buffer.alloc(24).toString('base64')}`,
+      RUNLANE_WEBHOOK_URLS: 'https://hooks.example.com/,http://10.0.0.7:81/s3cr3t',
+    },
+  })
+
+  expect(code).toBe('1')
+  expect(stderr).toMatch(/^RUNLANE_WEBHOOK_URLS: 10\.0\.0\.7:81 .*RUNLANE_WEBHOOK_ALLOW$/m)
+  expect(stderr).not.toContain('s3cr3t')
+})
 
 test('an unknown RUNLANE_ name stops the start with the nearest known one', async () => {
   const { code, stderr } = await refusalOf({ env: { RUNLANE_CONCURENCY: '5', RUNLANE_XYZZY: '1' } })

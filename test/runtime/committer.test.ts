@@ -1,5 +1,6 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
+import { Counts } from '../../src/runtime/counts.ts'
 import { Committer } from '../../src/runtime/committer.ts'
 import type { RecordSource } from '../../src/runtime/batch.ts'
 import { type Database, openDatabase } from '../../src/store/database.ts'
@@ -23,6 +24,7 @@ afterAll(() => stage.close())
 let proxy: TcpProxy
 let database: Database
 let committer: Committer
+let counts: Counts
 let answers: FlushAnswer[]
 let outages: number
 let returns: number
@@ -30,11 +32,14 @@ beforeEach(async () => {
   proxy = await startTcpProxy(upstreamOf(url))
   database = openDatabase({ url: proxy.url(url), notifies: false })
   answers = []
+  counts = new Counts()
   outages = 0
   returns = 0
   committer = new Committer({
     line: database.commits,
     monotonicMs: systemClock.monotonicMs,
+    endpoints: [],
+    counts,
     claimWanted: () => null,
     onAnswer: (answer) => answers.push(answer),
     onReconnected: () => (returns += 1),
@@ -209,10 +214,14 @@ describe('a flush', () => {
     const [late, fine] = [sourceOf(await started(fenced)), sourceOf(await started(good))]
     const next = await stage.node()
     await stage.reads`update runlane.agent_runs set owner_epoch = ${next} where run_id = ${fenced}`
+    const counted = vi.spyOn(counts, 'flushed')
     committer.enlist(late)
     committer.enlist(fine)
     expect(await settled(late, fine)).toEqual(['fenced', 'committed'])
     expect(await eventsOf(fenced)).not.toContain('tool_started')
+    const written = counted.mock.calls.flatMap(([flushed]) => flushed.written)
+    expect(written.map(({ change }) => change.run_id)).toEqual([good])
+    expect(counts.recordsRefused).toBe(1)
   })
 
   test('is shared by all that is decided in one turn', async () => {

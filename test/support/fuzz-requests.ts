@@ -62,7 +62,7 @@ const HINTS: Readonly<Record<string, Arbitrary<Json>>> = {
   agent: fc.constant('scripted'),
   queue: fc.constant('default'),
   surface: fc.constantFrom('api', 'chat', 'email'),
-  callback_url: fc.constant(null),
+  callback_url: fc.constantFrom(null, null, 'http://127.0.0.1:9/', 'http://[', 'ftp://x'),
   execution_timeout_override: fc.constantFrom('30s', '10m'),
   timeouts: fc.constantFrom({}, { reasoning: '30s' }, { tool: '1.5m', turn: '1h' }),
   lane_policy: fc.constantFrom('enqueue', 'enqueue', 'reject', 'interrupt', 'coalesce'),

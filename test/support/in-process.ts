@@ -217,6 +217,8 @@ class LocalReplica implements Replica {
       reads: database.reads,
       agents,
       outbound,
+      signsWebhooks: false,
+      metrics: { scrape: async () => '' },
       access: new Access({
         sql: database.reads,
         adminToken: ADMIN_TOKEN,

@@ -48,6 +48,7 @@ export const groupOf = (...members: RunDraft[]): CreateGroup => ({
 export const flushOf = (parts: Partial<Flush>): Flush => ({
   groups: [],
   records: [],
+  deliveries: [],
   commands: [],
   audits: [],
   adopt: null,

@@ -53,6 +53,7 @@ const contract: [string, keyof Config, string, unknown][] = [
   ['RUNLANE_MAX_CRASHES', 'maxCrashes', '3', 3],
   ['RUNLANE_WEBHOOK_SECRET', 'webhookSecret', '–', null],
   ['RUNLANE_WEBHOOK_ALLOW', 'webhookAllow', '–', ['localhost', '127.0.0.0/8', '::1/128']],
+  ['RUNLANE_WEBHOOK_URLS', 'webhookUrls', '–', []],
   ['RUNLANE_NODE_ID', 'nodeId', '–', 'box-42'],
   ['OPENAI_API_KEY', 'openaiApiKey', '–', null],
   ['OPENAI_BASE_URL', 'openaiBaseUrl', '–', null],
@@ -128,6 +129,27 @@ describe('the configuration', () => {
   })
 })
 
+describe('receivers of webhooks', () => {
+  const RUNLANE_WEBHOOK_SECRET = `whsec_${base64(24)}`
+  test('are one or several URLs, each once', () => {
+    const RUNLANE_WEBHOOK_URLS =
+      'https://a.test/hook?key=1, http://b.test,https://a.test/hook?key=1'
+    expect(parse({ RUNLANE_WEBHOOK_SECRET, RUNLANE_WEBHOOK_URLS }).webhookUrls).toEqual([
+      'https://a.test/hook?key=1',
+      'http://b.test',
+    ])
+  })
+
+  test('are refused without a secret to sign with', () => {
+    expect(problemsOf({ RUNLANE_WEBHOOK_URLS: 'https://a.test/' }).problems).toEqual([
+      {
+        name: 'RUNLANE_WEBHOOK_URLS',
+        message: 'RUNLANE_WEBHOOK_URLS: needs RUNLANE_WEBHOOK_SECRET, to sign with',
+      },
+    ])
+  })
+})
+
 const wrong: [string, ...string[]][] = [
   ['HOST', 'http://x', 'a b', '[::1]', '999.1.1.1', 'x:80'],
   ['PORT', '-1', '65536', '80.5', '0x50', 'http', ' 80', '80\r'],
@@ -150,6 +172,8 @@ const wrong: [string, ...string[]][] = [
   ['RUNLANE_MAX_CRASHES', '0', 'three'],
   ['RUNLANE_WEBHOOK_SECRET', base64(24), `whsec_${base64(23)}`, `whsec_${'-'.repeat(40)}`],
   ['RUNLANE_WEBHOOK_ALLOW', 'http://h', 'h:80', '10.0.0.0/33', '::/129', 'a,,b', '*', 'h/8'],
+  ['RUNLANE_WEBHOOK_URLS', 'h/hook', 'ftp://h/', 'https://u:p@h/', 'http://a,,http://b'],
+  ['RUNLANE_WEBHOOK_URLS', Array.from({ length: 9 }, (_, nth) => `http://h/${nth}`).join(',')],
   ['RUNLANE_NODE_ID', 'n'.repeat(256), 'a\tb'],
   ['OPENAI_API_KEY', ' sk-1', 'sk-1\n'],
   ['OPENAI_BASE_URL', 'localhost:11434/v1', 'ftp://h/v1', 'http://u:p@h/v1'],
@@ -207,6 +231,8 @@ describe('a bad setting', () => {
     ['RUNLANE_JWT_SECRET', 'hunter2'],
     ['RUNLANE_JWKS_URL', 'https://u:hunter2@h/keys'],
     ['RUNLANE_WEBHOOK_SECRET', 'whsec_hunter2'],
+    ['RUNLANE_WEBHOOK_URLS', 'https://h/hunter2'],
+    ['RUNLANE_WEBHOOK_URLS', 'h?key=hunter2'],
     ['RUNLANE_ADMIN_TOKENS', 'hunter2'],
   ])('does not show a secret: %s', (name, text) => {
     const error = problemsOf({ [name]: text })

@@ -41,7 +41,12 @@ export const runBody = z.strictObject({
   owner: id.nullish(),
   timeouts: timeouts.default({}),
   execution_timeout_override: duration.nullish(),
-  callback_url: z.null('is not supported by this version: leave it out or null').optional(),
+  callback_url: z
+    .string()
+    .min(1)
+    .max(2048)
+    .nullish()
+    .meta({ description: 'an http or https URL that gets the notices of this run (webhooks)' }),
   metadata: jsonObject.default({}),
 })
 

@@ -34,6 +34,16 @@ export const readyz = endpoint({
   answers: { 200: readiness, 503: readiness },
 })
 
+export const getMetrics = endpoint({
+  id: 'getMetrics',
+  method: 'GET',
+  path: '/metrics',
+  tag: 'Service',
+  role: 'viewer',
+  does: 'metrics of this node for Prometheus',
+  answers: { 200: { media: 'text/plain', says: "Prometheus' text format" } },
+})
+
 export const getOpenApi = endpoint({
   id: 'getOpenApi',
   method: 'GET',
