@@ -27,6 +27,7 @@ export type RefusalCode =
   | 'not_a_subagent'
   | 'ambiguous_target'
   | 'not_resumable'
+  | 'not_forkable'
   | 'unknown_tool_call'
   | 'not_waiting'
   | 'ambiguous_answer'

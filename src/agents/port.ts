@@ -21,7 +21,10 @@ export interface Job {
 export const SAYING_LENGTH_MAX = 200
 
 /** A call of the agent as its session reports it. */
-export type SessionCall = Omit<CallDraft, 'run_id' | 'attempt'> & {
+export type SessionCall = Omit<
+  CallDraft,
+  'run_id' | 'attempt' | 'begun_after' | 'settled_after'
+> & {
   /** Characters of the result's JSON text. */
   size: number
 }

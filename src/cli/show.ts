@@ -34,6 +34,7 @@ export function runText(run: Run): string {
     ['doing', run.ended_at === null ? clipped(doing(run), 200) : null],
     ['conversation', run.conversation_id],
     ['parent', run.parent_run_id],
+    ['forked from', run.forked_from?.checkpoint_id],
     ['lane', run.lane_key],
     ['queue', run.queue],
     ['surface', run.surface],

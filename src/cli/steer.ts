@@ -2,6 +2,7 @@ import type { Resolution } from '../client/index.ts'
 import { EXIT, UsageError } from './io.ts'
 import { jsonOf } from './options.ts'
 import type { Context } from './program.ts'
+import { runText } from './show.ts'
 import { fields, indented, table } from './text.ts'
 import { waitAndShow } from './wait.ts'
 
@@ -33,6 +34,25 @@ export const recycle = (
 ) => {
   const request = { ...asked(context, options), force }
   return ended(context, options.wait, context.client.recycleRun(target, request))
+}
+
+/** `runlane run fork` */
+export async function fork(
+  context: Context,
+  [runId = '']: readonly string[],
+  options: SteerOptions & { readonly checkpoint: string; readonly input?: string },
+) {
+  const { client, io, json, print } = context
+  const { checkpoint, wait } = options
+  const input = options.input && (await jsonOf('--input', options.input, io))
+  const request = { ...asked(context, options), input }
+  const forked = await client.forkRun(runId, checkpoint, request)
+  if (wait === undefined) {
+    await print(forked, () => runText(forked))
+    return EXIT.ok
+  }
+  if (!json) io.note(`forked ${forked.run_id}`)
+  return waitAndShow(context, forked, wait, 'completed')
 }
 
 /** `runlane run extend` */

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { duration, resolved, waitOption } from './options.ts'
 import type { Does } from './program.ts'
-import { cancel, extend, recycle, respond, resume, stop, sweep } from './steer.ts'
+import { cancel, extend, fork, recycle, respond, resume, stop, sweep } from './steer.ts'
 
 const TARGET = '<run_or_conversation_id>'
 
@@ -27,6 +27,14 @@ export function steeringCommands(command: Command, does: Does): void {
         resolved,
       ),
     resume,
+  )
+  does(
+    steering('fork', 'makes a new run from a checkpoint of a run, in a lane of its own (operators)')
+      .argument('<run_id>')
+      .requiredOption('--checkpoint <checkpoint_id>', 'what was recorded up to it is replayed')
+      .option('--input <json>', 'instead of that of the run: JSON, @file, or - for stdin')
+      .addOption(waitOption('waits until it is over, and exits with 4 unless it completed')),
+    fork,
   )
   does(
     command

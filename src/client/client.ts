@@ -164,6 +164,18 @@ export interface Client {
   ): Promise<t.Commanded>
 
   /**
+   * Makes a new run from a checkpoint of this one (`listCheckpoints`), in a lane of its own: what was recorded up to there is
+   * replayed, later calls are made anew. The run that it comes from stays as it is. For operators.
+   * @param options `input`: instead of its own, where the recorded calls fit it as well.
+   * @throws {RunlaneError} `not_found`, `unknown_tool_call` (`problem.unknown_calls`), `not_forkable`, `unknown_agent`,
+   *   `validation_error`, `idempotency_conflict`.
+   */
+  forkRun(
+    runId: string,
+    checkpointId: string,
+    options?: PlainCommandOptions & { readonly input?: unknown },
+  ): Promise<t.Run>
+  /**
    * Gives the turns of an active run more time than the watchdog would.
    * @param byMs in milliseconds, at most 24 days.
    * @throws {RunlaneError} `not_active`

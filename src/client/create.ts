@@ -136,6 +136,11 @@ const RUNTIME = '/api/v1/admin/agent-runtime'
 /** What operators do and see. */
 const operatingOf = (http: Http) =>
   ({
+    forkRun: (runId, checkpoint_id, { input, reason, signal, idempotencyKey = newKey() } = {}) => {
+      const body = { checkpoint_id, input, reason }
+      const ask = { method: 'POST', path: route`/runs/${runId}/fork`, body } as const
+      return http.json({ ...ask, idempotencyKey, signal })
+    },
     extendRun: (runId, byMs, { reason, ...options } = {}) =>
       command(http, route`/runs/${runId}/extend`, options, { by: `${byMs}ms`, reason }),
     stopRun: (target, { reason, ...options } = {}) =>

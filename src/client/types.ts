@@ -26,7 +26,7 @@ export type Run = z.output<typeof objects.run>
 export type RunSummary = z.output<typeof objects.runSummary>
 /** A committed fact about a run. `id` ascends over all runs and is a safe cursor; `sequence` counts within its run. */
 export type RunEvent = z.output<typeof objects.event>
-/** A boundary that a run can be resumed from. */
+/** A boundary that a run can be resumed or forked from. */
 export type Checkpoint = z.output<typeof objects.checkpoint>
 /** A row of the idempotency envelope: a tool call, step or model call with its outcome. */
 export type ToolResult = z.output<typeof objects.toolResult>

@@ -10,6 +10,7 @@ import { chartRoutes } from './charts.ts'
 import { commandRoutes } from './commands.ts'
 import { conversationRoutes } from './conversations.ts'
 import { docsRoutes } from './docs.ts'
+import { forkingRoutes } from './forking.ts'
 import { methodsAt } from './methods.ts'
 import { postingRoutes } from './posting.ts'
 import { probeRoutes } from './probes.ts'
@@ -35,6 +36,7 @@ const ROUTES = [
   docsRoutes,
   sessionRoutes,
   postingRoutes,
+  forkingRoutes,
   runRoutes,
   commandRoutes,
   conversationRoutes,

@@ -48,7 +48,7 @@ export function postingRoutes(app: Hono, service: Service): void {
     })
 }
 
-const replayedHeader = (replayed: boolean): Record<string, string> =>
+export const replayedHeader = (replayed: boolean): Record<string, string> =>
   replayed ? { 'Idempotent-Replayed': 'true' } : {}
 
 async function checkedRequest(
@@ -88,7 +88,7 @@ async function checkedRequest(
   if (lane.laneKey.length > 600)
     throw invalid([{ path: `${path}lane_key`, message: 'is too long' }])
   await checkQueue(service, body.queue, path)
-  const traceparent = c.req.header('traceparent')
+  const traceparent = traceparentOf(c)
   return {
     conversation_id,
     agent: body.agent,
@@ -108,12 +108,13 @@ async function checkedRequest(
       timeouts: body.timeouts as NonNullable<RunRequest['options']['timeouts']>,
       execution_timeout_override: body.execution_timeout_override ?? null,
       ...(body.callback_url ? { callback_url: body.callback_url } : {}),
-      ...(traceparent !== undefined && TRACEPARENT.test(traceparent) ? { traceparent } : {}),
+      ...(traceparent === null ? {} : { traceparent }),
     },
   }
 }
 
-function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
+/** What is wrong with the input of a run of this agent, by paths from `input`. */
+export function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
   if (agent.takes === 'script') return scriptProblems(input, outbound)
   return agent.takes === 'messages' ? messageProblems(input) : []
 }
@@ -126,6 +127,12 @@ function problemOfCallback({ outbound, signsWebhooks }: Service, { callback_url 
 }
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
+
+/** The trace that the caller wants the run to be part of. */
+export function traceparentOf(c: Context): string | null {
+  const traceparent = c.req.header('traceparent') ?? ''
+  return TRACEPARENT.test(traceparent) ? traceparent : null
+}
 
 const queues = new WeakMap<Service, Set<string>>()
 

@@ -23,6 +23,7 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   not_a_subagent: 409,
   ambiguous_target: 409,
   not_resumable: 409,
+  not_forkable: 409,
   unknown_tool_call: 409,
   not_waiting: 409,
   ambiguous_answer: 409,

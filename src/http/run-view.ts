@@ -19,6 +19,7 @@ export function toSummary(row: RunView) {
     conversation_id: row.conversation_id,
     parent_run_id: row.parent_run_id,
     root_run_id: row.root_run_id,
+    forked_from: row.forked_from,
     agent: row.agent,
     surface: row.surface,
     created_by: row.created_by,

@@ -7,7 +7,7 @@ import {
   readRunEvents,
 } from '../store/events.ts'
 import { waitFacts } from '../store/diagnosis.ts'
-import { isTerminal } from '../store/rows.ts'
+import { type CallRow, isTerminal } from '../store/rows.ts'
 import { findJournal, listChildren, listRuns, loadCalls } from '../store/runs.ts'
 import { Refusal } from '../errors.ts'
 import { attemptsOf } from '../runtime/attempts.ts'
@@ -23,6 +23,18 @@ import { waitForRun } from './wait.ts'
 
 /** What an operator wants to see of the envelope: work, not the bookkeeping of replay. */
 const SHOWN_CALLS: ReadonlySet<string> = new Set(['tool', 'step', 'model'])
+
+/** A row of the envelope without what only a replay needs. */
+function toToolResult(row: CallRow) {
+  const {
+    args_hash: _hash,
+    settled: _settled,
+    begun_after: _begun,
+    settled_after: _after,
+    ...call
+  } = row
+  return { ...call, kind: call.kind as 'tool' }
+}
 
 /** Reading runs. */
 export function runRoutes(app: Hono, service: Service): void {
@@ -65,10 +77,7 @@ export function runRoutes(app: Hono, service: Service): void {
         (call) => SHOWN_CALLS.has(call.kind) && call.position > Number(cursor ?? 0),
       )
       const page = calls.slice(0, limit)
-      const tool_results = page.map(({ args_hash: _hash, settled: _settled, kind, ...call }) => ({
-        ...call,
-        kind: kind as 'tool',
-      }))
+      const tool_results = page.map(toToolResult)
       const next_cursor = calls.length > limit ? String(page.at(-1)?.position) : null
       return answer(200, { tool_results, next_cursor })
     })

@@ -78,6 +78,19 @@ export class Creator {
     return made
   }
 
+  /**
+   * Writes a fork with all that it takes over, or nothing of it.
+   * @param weight characters that it takes over, roughly
+   * @throws Refusal idempotency_conflict, not_found when its origin was deleted meanwhile, database_unavailable
+   */
+  async fork(draft: RunDraft, weight: number): Promise<Created> {
+    const group = { group_id: newRecordId(), weight, careful: true, members: [draft] }
+    const answer = await this.#committer.create(group)
+    if (!('runs' in answer)) throw refusalOf(answer)
+    const existing = answer.runs.every((run) => run.existing)
+    return { run_ids: answer.runs.map((run) => run.run_id), existing, replayed: existing }
+  }
+
   async #create(requests: RunRequest[]): Promise<Created> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const group = this.#groupOf(requests)
@@ -161,6 +174,8 @@ function refusalOf(answer: { refused: string; run_id: string }): Refusal {
       },
     )
   }
+  if (answer.refused === 'not_found')
+    return new Refusal('not_found', `the run ${answer.run_id} is being deleted`)
   return new Refusal('lane_busy', `the lane is busy with ${answer.run_id}`, {
     run_id: answer.run_id,
   })

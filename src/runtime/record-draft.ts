@@ -98,11 +98,17 @@ export class RecordDraft {
   call({ size, ...call }: SessionCall): void {
     const draft = this.open()
     draft.weight += size
-    const result = { run_id: this.runId, attempt: this.chart.context.attempt, ...call }
     // One row per call and record: of a say that streamed several chunks, the latest.
-    const earlier = draft.results.findIndex((one) => one.tool_call_id === call.tool_call_id)
-    if (earlier === -1) draft.results.push(result)
-    else draft.results[earlier] = result
+    const nth = draft.results.findIndex((one) => one.tool_call_id === call.tool_call_id)
+    const result = {
+      run_id: this.runId,
+      attempt: this.chart.context.attempt,
+      begun_after: draft.results[nth]?.begun_after ?? this.sequence,
+      settled_after: call.outcome === 'started' ? null : this.sequence,
+      ...call,
+    }
+    if (nth === -1) draft.results.push(result)
+    else draft.results[nth] = result
   }
 
   forgetCall(tool_call_id: string): void {

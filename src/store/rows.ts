@@ -90,6 +90,12 @@ export interface RunRow {
   last_progress_at: string | null
 }
 
+/** Where a fork comes from; the run may have been deleted since. */
+export interface Origin {
+  run_id: string
+  checkpoint_id: string
+}
+
 /** What is read once when a run starts. */
 export interface RunOptions {
   request_hash?: string
@@ -99,6 +105,7 @@ export interface RunOptions {
   traceparent?: string
   /** Of a child run: the lanes of the runs above it, the nearest first. */
   lanes_above?: string[]
+  forked_from?: Origin
 }
 
 /** A run as a node hosts it: the row with its payloads. */
@@ -137,7 +144,12 @@ export interface CallRow {
   /** What the model's provider called it; servers repeat such ids. */
   provider_call_id: string | null
   position: number
+  /** Its place in the order in which the agent's code saw results. */
   settled: number | null
+  /** The sequence of the run's last event before it began; null: recorded before this was kept. */
+  begun_after: number | null
+  /** The same of its outcome: a call belongs to every checkpoint with a higher sequence. */
+  settled_after: number | null
   kind: CallKind
   tool: string
   args_hash: string | null

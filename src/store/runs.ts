@@ -7,6 +7,7 @@ import {
   type CommandRow,
   type HostedRow,
   type InboxRow,
+  type Origin,
   type RunRow,
   type WaitpointRow,
   type RunStatus,
@@ -20,6 +21,7 @@ export interface RunView extends RunRow {
   unknown_calls: string[]
   orphan: boolean
   traceparent: string | null
+  forked_from: Origin | null
 }
 
 export interface RunFilter {
@@ -41,7 +43,7 @@ const isOrphan = (sql: Sql) =>
   sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
 
 const viewColumns = (sql: Sql) => sql`
-  r.*, p.metadata, p.options ->> 'traceparent' as traceparent,
+  r.*, p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
   case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t

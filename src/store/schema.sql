@@ -92,7 +92,9 @@ create table runlane.agent_tool_results (
   finished_at timestamp with time zone,
   duration_ms integer,
   provider_call_id text,
-  input jsonb
+  input jsonb,
+  begun_after integer,
+  settled_after integer
 ) with (fillfactor=80);
 
 create table runlane.agents (
@@ -420,6 +422,8 @@ create view runlane.agent_checkpoints as
 -- function runlane.commit_and_notify(flush jsonb) returns json
 
 -- function runlane.create_group(members jsonb, at timestamp with time zone) returns jsonb
+
+-- function runlane.fork_run(member jsonb, at timestamp with time zone) returns void
 
 -- function runlane.hosted_runs(ids text[]) returns json
 

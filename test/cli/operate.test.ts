@@ -26,6 +26,27 @@ const stuck = async (): Promise<string> => {
   return runId
 }
 
+test('fork goes on from a checkpoint, with another input if it is told so', async () => {
+  const runId = await started([{ step: 'one', result: 1 }])
+  await waitForRun(runId)
+  const { checkpoints } = (await get(`/runs/${runId}/checkpoints`)).body
+  const { checkpoint_id } = checkpoints[1]
+  const fork = (...more: string[]) => run('fork', runId, '--checkpoint', checkpoint_id, ...more)
+
+  const forked = await fork('--wait', '--json')
+  expect(forked).toMatchObject({
+    ...{ code: 0, stderr: '' },
+    json: [{ status: 'completed', output: { results: [1] }, forked_from: { checkpoint_id } }],
+  })
+  const input = JSON.stringify({ steps: [{ step: 'one' }, { return: 'changed' }] })
+  expect(await fork('--input', input, '--wait')).toMatchObject({
+    ...{ code: 0, stdout: expect.stringMatching(/forked from +run_.*changed/s) },
+  })
+  const missing = await run('fork', runId, '--checkpoint', 'none')
+  expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining('not_found, 404') })
+  expect(await run('fork', runId)).toMatchObject({ code: 2 })
+})
+
 describe('respond', () => {
   /** A run that asks what became of a call, of a service of its own. */
   const asking = async () => {

@@ -52,6 +52,25 @@ test('recycle ends a stuck run by force, and any active one only when it must', 
   expect(forced.run).toMatchObject({ run_id: well.run_id, status: 'failed' })
 })
 
+test('a fork goes on from a checkpoint of another run, once under a key', async () => {
+  const { run_id } = await posted([{ step: 'one', result: 1 }, { step: 'two' }])
+  await client.wait(run_id)
+  const [, one] = await allOf(client.listCheckpoints(run_id))
+  const checkpoint = one?.checkpoint_id ?? ''
+  const options = { reason: 'another way', idempotencyKey: 'fork-1' }
+
+  const fork = await client.forkRun(run_id, checkpoint, options)
+
+  expect(fork.forked_from).toEqual({ run_id, checkpoint_id: checkpoint })
+  expect((await client.forkRun(run_id, checkpoint, options)).run_id).toBe(fork.run_id)
+  const input = { steps: [{ step: 'one' }, { return: 'changed' }] }
+  const other = await client.forkRun(run_id, checkpoint, { input })
+  expect((await client.wait(other.run_id)).output).toBe('changed')
+  const missing = await failureOf(client.forkRun(run_id, 'none'))
+  expect(missing).toMatchObject({ code: 'not_found', status: 404 })
+  expect(await reasonsOf('run.fork', run_id)).toEqual([null, null, 'another way'])
+})
+
 test('the snapshot and the diagnosis show what is stuck, and a sweep ends it', async () => {
   const lost = await stuck()
   const { runs, summary, cursor, truncated } = await client.getSnapshot({ limit: 1 })

@@ -73,8 +73,8 @@ function known(actor: string, role: string) {
   return { actor, role, refused: null }
 }
 
-/** Bodies that can be carried out; nothing else is sent with a body. */
-const bodies: Record<string, () => unknown> = {
+/** Bodies that can be carried out on the target; nothing else is sent with a body. */
+const bodies: Record<string, (target: Record<string, string>) => unknown> = {
   postRun: () => scripted([]),
   postRuns: () => ({ runs: [scripted([])] }),
   respond: () => ({ answer: { outcome: 'retry' } }),
@@ -82,6 +82,7 @@ const bodies: Record<string, () => unknown> = {
   createToken: () => ({ name: `token-${randomUUID()}`, role: 'viewer' }),
   logIn: () => ({ token: ours.token }),
   extendRun: () => ({ by: '1m' }),
+  forkRun: ({ run_id }) => ({ checkpoint_id: `${run_id}.3` }),
   recycleRun: () => ({ force: true }),
 }
 /** What cannot be done in the state that things are in here, although the caller may. */
@@ -98,7 +99,7 @@ const targetOf = async ({ method, path, operation }: Route): Promise<Record<stri
     return { id: (await newToken(`target-${randomUUID()}`, 'viewer')).id }
   if (path.startsWith('/agents/')) {
     if (!changes) return { name: 'scripted' }
-    const agent = bodies['declareAgent']?.() as { name: string }
+    const agent = bodies['declareAgent']?.({}) as { name: string }
     await admin.post('/agents', agent)
     return { name: agent.name }
   }
@@ -120,10 +121,15 @@ const expectedOf = (caller: Caller, { operation }: Route): number | null => {
   return operation['x-own-runs'] && caller.role === 'service' && !caller.own ? 403 : null
 }
 
-const ask = async (route: Route, path: string, token: string | undefined, requestId: string) => {
+const ask = async (
+  route: Route,
+  target: Record<string, string>,
+  token: string | undefined,
+  requestId: string,
+) => {
   const aborter = new AbortController()
-  const body = bodies[route.operation.operationId]?.()
-  const response = await fetch(service.url + path, {
+  const body = bodies[route.operation.operationId]?.(target)
+  const response = await fetch(service.url + filled(route.path, target), {
     method: route.method,
     headers: {
       'x-request-id': requestId,
@@ -187,7 +193,7 @@ describe.each(routes.map((route) => [route.name, route] as const))('%s', (_name,
     if (expected !== null) await atRest()
     const before = expected === null ? null : [await rowCounts(), await states()]
 
-    const response = await ask(route, path, caller.token, requestId)
+    const response = await ask(route, target, caller.token, requestId)
 
     const action = operation['x-audit']
     if (expected === null) {
@@ -236,7 +242,7 @@ describe('an action on what is not there is refused, and the audit trail says so
     const requestId = randomUUID()
     const nothing = { run_id: 'run_none', id: 'none', name: 'none', conversation_id: 'none' }
 
-    const response = await ask(route, filled(route.path, nothing), service.token, requestId)
+    const response = await ask(route, nothing, service.token, requestId)
 
     expectProblem(response, { status: 404, code: 'not_found' })
     expect(await auditOf(requestId)).toMatchObject([

@@ -94,6 +94,7 @@ const HINTS: Readonly<Record<string, Arbitrary<Json>>> = {
   wait: fc.constantFrom('0ms', '5ms', '20ms', '1', '6m', '-1s', 'soon'),
   token: fc.constantFrom('@login:0@', '@login:1@', 'rl_wrong', 'a.b.c', 'eyJhbGciOiJub25lIn0.e30.'),
   reason: fc.constantFrom('because', ''),
+  checkpoint_id: fc.nat(20).map((nth) => `@run_id:${nth}@.3`),
   answer: fc.constantFrom<Json>({ outcome: 'retry' }, 'yes', {}),
 }
 

@@ -12,6 +12,10 @@ const runFields = {
   conversation_id: text,
   parent_run_id: text.nullable(),
   root_run_id: text,
+  forked_from: z
+    .object({ run_id: text, checkpoint_id: text })
+    .nullable()
+    .meta({ description: 'of a fork: where it comes from; that run may have been deleted since' }),
   agent: text,
   surface: text,
   created_by: text,

@@ -137,7 +137,7 @@ export const listCheckpoints = endpoint({
   path: '/runs/{run_id}/checkpoints',
   tag: 'Runs',
   role: 'operator',
-  does: 'the boundaries it can be resumed from',
+  does: 'the boundaries that it can be forked from; it is resumed from the latest',
   query: page,
   answers: { 200: listOf('checkpoints', checkpoint) },
 })
@@ -217,6 +217,21 @@ export const extendRun = endpoint({
   body: z.strictObject({ by: durationMs, reason }),
   answers: { 202: commanded },
   refuses: ['not_active'],
+})
+
+export const forkRun = endpoint({
+  id: 'forkRun',
+  method: 'POST',
+  path: '/runs/{run_id}/fork',
+  tag: 'Runs',
+  role: 'operator',
+  audits: 'run.fork',
+  does: 'makes a new run from a checkpoint of this one, in a lane of its own: calls recorded up to there are replayed, later ones are made anew; `input` replaces its own',
+  keyed: true,
+  body: z.strictObject({ checkpoint_id: id, input: json.optional(), reason }),
+  answers: { 202: run, 200: run },
+  headers: { Location: 'the path of the new run' },
+  refuses: ['unknown_tool_call', 'not_forkable', 'unknown_agent', 'idempotency_conflict'],
 })
 
 const resolution = z.strictObject({
