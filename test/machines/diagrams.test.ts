@@ -45,7 +45,7 @@ describe.each(graphs)('the chart of $id', (graph) => {
 
   test('fits a screen and is well-formed, the same twice', async () => {
     const [, width] = /viewBox="0 0 (\d+) \d+"/.exec(svg) ?? []
-    expect(Number(width)).toBeLessThanOrEqual(1_600)
+    expect(Number(width)).toBeLessThanOrEqual(1_680)
     expect(faultOf(svg)).toBeNull()
     expect(await toSvg(graph)).toBe(svg)
   })

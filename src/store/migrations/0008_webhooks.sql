@@ -40,6 +40,8 @@ begin
       'event', jsonb_build_object('event_type', e.event_type, 'sequence', e.sequence, 'payload', e.payload),
       'run', to_jsonb(r) - '{chart,line_events,lane_position,idempotency_key,record_id,version}'::text[]
         || jsonb_build_object('metadata', p.metadata, 'traceparent', p.options ->> 'traceparent',
+          'forked_from', p.options -> 'forked_from',
+          'orphan', r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false),
           'output', case when x.with_output then p.output end,
           'node_id', (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch),
           'age_ms', extract(epoch from coalesce(r.ended_at, e.created_at) - r.created_at) * 1000,

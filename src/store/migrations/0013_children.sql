@@ -184,19 +184,21 @@ begin
   end if;
   if flush ? 'results' then
     insert into runlane.agent_tool_results as t (run_id, tool_call_id, provider_call_id, position, settled, kind, tool,
-      args_hash, input, effects, outcome, result, error_message, attempt, started_at, finished_at, duration_ms)
+      args_hash, input, effects, outcome, result, error_message, attempt, started_at, finished_at, duration_ms,
+      begun_after, settled_after)
     select x.run_id, x.tool_call_id, x.provider_call_id, x.position,
       -- An answer given while the run is parked settles after all that is recorded.
       case when x.settled is null and x.outcome <> 'started' then (select coalesce(max(s.settled), 0) + 1
         from runlane.agent_tool_results s where s.run_id = x.run_id) else x.settled end, x.kind, x.tool, x.args_hash, x.input, x.effects, x.outcome, x.result,
-      x.error_message, x.attempt, at, case when x.outcome <> 'started' then at end, x.duration_ms
+      x.error_message, x.attempt, at, case when x.outcome <> 'started' then at end, x.duration_ms, x.begun_after, x.settled_after
     from jsonb_to_recordset(flush -> 'results') as x (run_id text, tool_call_id text, provider_call_id text, position int, settled int, kind text,
       tool text, args_hash text, input jsonb, effects text, outcome text, result jsonb, error_message text, attempt int,
-      duration_ms int)
+      duration_ms int, begun_after int, settled_after int)
     where whole or x.run_id = any (accepted)
     on conflict (run_id, tool_call_id) do update set outcome = excluded.outcome, settled = excluded.settled,
       result = excluded.result, error_message = excluded.error_message, attempt = excluded.attempt,
-      finished_at = excluded.finished_at, duration_ms = excluded.duration_ms
+      finished_at = excluded.finished_at, duration_ms = excluded.duration_ms,
+      settled_after = excluded.settled_after
       where t.outcome = 'started';
   end if;
   if flush ? 'payloads' then
