@@ -233,6 +233,12 @@ export interface FlushAnswer {
   last_event_id: number
 }
 
+/** Rows of a record that go into the flush as they are. */
+const ROWS = [
+  ...(['events', 'results', 'forgotten', 'keys', 'journals', 'waitpoints'] as const),
+  ...(['cascades', 'outcomes', 'consumed'] as const),
+]
+
 /** The flush as the commit function reads it. Sections that are empty are left out: the function skips them. */
 export function flushText(flush: Flush): string {
   const sections: Record<string, unknown> = {}
@@ -255,49 +261,19 @@ export function flushText(flush: Flush): string {
     'records',
     records.map((record) => record.change),
   )
-  put(
-    'events',
-    records.flatMap((record) => record.events),
-  )
-  put(
-    'results',
-    records.flatMap((record) => record.results),
-  )
-  put(
-    'forgotten',
-    records.flatMap((record) => record.forgotten),
-  )
+  for (const name of ROWS) {
+    put(
+      name,
+      records.flatMap((record): unknown[] => record[name]),
+    )
+  }
   put(
     'payloads',
     records.flatMap((record) => record.payload ?? []),
   )
   put(
-    'keys',
-    records.flatMap((record) => record.keys),
-  )
-  put(
-    'journals',
-    records.flatMap((record) => record.journals),
-  )
-  put(
-    'waitpoints',
-    records.flatMap((record) => record.waitpoints),
-  )
-  put(
     'children',
     records.flatMap((record) => record.children.map((child, ord) => ({ ord, ...child }))),
-  )
-  put(
-    'cascades',
-    records.flatMap((record) => record.cascades),
-  )
-  put(
-    'outcomes',
-    records.flatMap((record) => record.outcomes),
-  )
-  put(
-    'consumed',
-    records.flatMap((record) => record.consumed),
   )
   put('deliveries', flush.deliveries)
   put('commands', flush.commands)
