@@ -16,6 +16,8 @@ export class Hosted {
   sessions = 0
   /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
   cancelledAt: number | null = null
+  /** Its session has come to its end by itself, having been told to. */
+  exited = false
   /** Told to go on elsewhere. */
   draining = false
   /** Starts of something new that wait until the run is no longer stuck. */
