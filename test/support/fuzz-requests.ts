@@ -94,6 +94,15 @@ const HINTS: Readonly<Record<string, Arbitrary<Json>>> = {
   wait: fc.constantFrom('0ms', '5ms', '20ms', '1', '6m', '-1s', 'soon'),
   token: fc.constantFrom('@login:0@', '@login:1@', 'rl_wrong', 'a.b.c', 'eyJhbGciOiJub25lIn0.e30.'),
   reason: fc.constantFrom('because', ''),
+  // Nothing that other requests live on.
+  filter: fc.constantFrom<Json>(
+    { run_ids: ['run_none', '@run_id:3@'] },
+    { conversation_id: 'c1', status: ['failed', 'timed_out'] },
+    { agent: 'nobody', status: 'running', stuck: true, orphan: false },
+    { q: 'nowhere', since: '9000-04-15T10:01:23+02:00' },
+    { stuck: false },
+    {},
+  ),
   answer: fc.constantFrom<Json>({ outcome: 'retry' }, 'yes', {}),
 }
 
