@@ -34,7 +34,7 @@ export interface RunFilter {
   limit: number
 }
 
-const viewColumns = (sql: Sql) => sql`
+export const viewColumns = (sql: Sql) => sql`
   r.*, p.metadata, p.options ->> 'traceparent' as traceparent,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
@@ -120,16 +120,6 @@ export async function findAgentRun(sql: Sql, conversationId: string): Promise<Ru
       (select b.run_id from runlane.agent_runs b where b.conversation_id = ${conversationId} and b.parent_run_id is null
         order by b.run_id desc limit 1))`
   return row
-}
-
-/** Unfinished runs of all nodes: stuck first, then those that have been silent for longest. */
-export async function openRuns(sql: Sql, limit: number): Promise<RunView[]> {
-  return sql<RunView[]>`
-    select ${viewColumns(sql)} from (
-      select o.run_id, o.stuck_reason is null as well, coalesce(o.last_progress_at, o.created_at) as silent_since
-      from runlane.agent_runs o where o.ended_at is null order by 2, 3, 1 limit ${limit}
-    ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
-    order by i.well, i.silent_since, i.run_id`
 }
 
 export async function stuckRunIds(sql: Sql): Promise<string[]> {
