@@ -1,4 +1,5 @@
 import type { Json } from '../json.ts'
+import type { ForkDraft } from './forks.ts'
 import type {
   CallRow,
   CheckpointType,
@@ -35,17 +36,6 @@ export interface RunDraft {
   metadata: Record<string, Json>
   options: RunOptions
   fork?: ForkDraft
-}
-
-/** What a new run takes over; see `runlane.fork_run`. */
-export interface ForkDraft {
-  run_id: string
-  /** Of the checkpoint: what was settled before it is taken over. */
-  sequence: number
-  /** Of the checkpoint that the new run has of it. */
-  type: CheckpointType
-  /** Written if the run is made. */
-  audit: AuditDraft
 }
 
 /** The change of one run's row: everything a record may set, always whole, because the owner knows the whole. */
@@ -213,13 +203,11 @@ export interface Flush {
   claim: { epoch: number; limit: number } | null
 }
 
+type GroupRefusal = 'lane_busy' | 'idempotency_conflict' | 'coalesce' | 'not_found'
+
 export type GroupAnswer =
   | { group_id: string; runs: { run_id: string; existing: boolean }[] }
-  | {
-      group_id: string
-      refused: 'lane_busy' | 'idempotency_conflict' | 'coalesce' | 'not_found'
-      run_id: string
-    }
+  | { group_id: string; refused: GroupRefusal; run_id: string }
 
 export interface FlushAnswer {
   at: string
