@@ -133,12 +133,12 @@ class CommitDesk implements RecordSource {
     if (message.letter) this.#letters.add(message.letter.dedupe_key)
     const effects = this.#ledger.decide(message)
     if (!effects) {
-      settled?.('not_accepted')
-      if (!message.letter) return
+      if (!message.letter) return settled?.('not_accepted')
+      // That it is refused is recorded like any outcome: whoever asked hears of it when it is.
       this.#ledger.settleLetter(message.letter, 'refused', `not possible in ${this.#ledger.status}`)
     }
     this.#effects.push(...(effects ?? []))
-    if (settled && effects) this.#waiting.push(settled)
+    if (settled) this.#waiting.push(settled)
     this.#enlist()
   }
 
