@@ -51,11 +51,20 @@ export function runText(run: Run): string {
     ['started', run.started_at],
     ['ended', run.ended_at],
     ['age', spoken(run.age_ms)],
+    ['cancel', run.cancel && cancelText(run.cancel)],
     ['error', run.error_code && `${run.error_code}: ${run.error_message ?? ''}`],
     ['resume', resume_available === true ? `possible: runlane run resume ${run.run_id}` : null],
     ['no resume', run.status === 'completed' ? null : run.resume_blocker],
   ])
   return head + payload('input', run.input) + payload('output', run.output)
+}
+
+/** How far it has come, in the order in which it does. */
+const cancelText = ({ reason, ...moments }: NonNullable<Run['cancel']>): string => {
+  const steps = Object.entries(moments).flatMap(([name, moment]) =>
+    moment === null ? [] : `${name} ${moment.at} by ${moment.by}`,
+  )
+  return [...steps, ...(reason === null ? [] : [`reason: ${reason}`])].join(', ')
 }
 
 const payload = (name: string, value: Json): string =>

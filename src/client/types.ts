@@ -22,7 +22,7 @@ type Answers<E extends Endpoint, S extends keyof E['answers']> = E['answers'][S]
 
 /** A run as `GET /runs/{run_id}` answers it. */
 export type Run = z.output<typeof objects.run>
-/** A run as lists have it: without `input` and `output`. */
+/** A run as lists have it: without `input`, `output` and `cancel`. */
 export type RunSummary = z.output<typeof objects.runSummary>
 /** A committed fact about a run. `id` ascends over all runs and is a safe cursor; `sequence` counts within its run. */
 export type RunEvent = z.output<typeof objects.event>

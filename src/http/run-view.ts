@@ -1,16 +1,17 @@
-import type { Json } from '../json.ts'
+import { cancelOf } from '../runtime/cancelled.ts'
 import { resumeBlocker } from '../runtime/resume.ts'
 import { isTerminal } from '../store/rows.ts'
-import type { RunView } from '../store/runs.ts'
+import type { RunView, WholeRun } from '../store/runs.ts'
 
 /** The run object of the contract. */
-export const toRun = (row: RunView & { input: Json; output: Json }) => ({
+export const toRun = (row: WholeRun) => ({
   ...toSummary(row),
   input: row.input,
   output: row.output,
+  cancel: cancelOf(row.cancel),
 })
 
-/** The run as lists have it: without `input` and `output`. */
+/** The run as lists have it: without `input`, `output` and `cancel`. */
 export function toSummary(row: RunView) {
   const blocker = isTerminal(row.status) ? resumeBlocker(row) : null
   const ended = isTerminal(row.status)

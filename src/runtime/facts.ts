@@ -49,10 +49,11 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
   noteCancel(draft, message) {
     if (message.type !== 'cancel.requested') return
     draft.fields.cancel_requested = true
-    draft.event('cancel_requested', OPERATOR, { by: message.by, reason: message.reason })
+    const { by, reason, node_id = null } = message
+    draft.event('cancel_requested', OPERATOR, { by, reason, node_id })
     if (draft.chart.context.children > 0) {
-      const why = message.reason === null ? '' : `: ${message.reason}`
-      draft.cascade(message.by, `the run that delegated it was cancelled${why}`)
+      const why = reason === null ? '' : `: ${reason}`
+      draft.cascade(by, `the run that delegated it was cancelled${why}`)
     }
   },
 

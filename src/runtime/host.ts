@@ -250,8 +250,10 @@ export class Host {
         hosted.vitals.note(message, monotonicMs())
         hosted.feed()
         // Its code is over, the run is not: what an earlier attempt has delegated still is to end.
-        if (message.type === 'session.exited' && ledger.status === 'cancel_requested')
+        if (message.type === 'session.exited' && ledger.status === 'cancel_requested') {
+          hosted.exited = true
           hosted.endSession()
+        }
       },
       onLate: (output) => this.#options.keepLate(run_id, output),
     })
@@ -268,7 +270,7 @@ export class Host {
     if (hosted.session) return
     // Nothing of the agent has started yet, and nothing will.
     hosted.sessions += 1
-    hosted.actor.send({ type: 'session.exited' })
+    hosted.actor.send({ type: 'session.exited', by: 'runtime' })
   }
 
   #isHosted(hosted: Hosted): boolean {

@@ -27,6 +27,8 @@ export class Hosted {
   sessions = 0
   /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
   cancelledAt: number | null = null
+  /** Its session has come to its end by itself, having been told to. */
+  exited = false
   /** Told to go on elsewhere. */
   draining = false
   /** Starts of something new that wait until the run is no longer stuck. */
@@ -96,7 +98,7 @@ export class Hosted {
     const report = { ...found, output: null }
     const letter = reportLetter(childRunId)
     this.actor.send({ type: 'child.reported', call: null, report, letter })
-    this.actor.send({ type: 'session.exited' })
+    this.actor.send({ type: 'session.exited', ...(this.exited ? {} : { by: 'runtime' }) })
   }
 
   /** Waits for other runs; its place is free for them. */

@@ -4,6 +4,7 @@ import { newRecordId } from '../ids.ts'
 import type { RunRecord } from '../store/flush.ts'
 import { isTerminal, type HostedRow, type RunStatus } from '../store/rows.ts'
 import { encodeChart, restoreChart, statusOf, type RunSnapshot } from './codec.ts'
+import { endOfCancel } from './cancelled.ts'
 import { auditedRun } from './command-audit.ts'
 import { transitionOf } from './decide.ts'
 import { FACTS } from './facts.ts'
@@ -74,7 +75,7 @@ export class Ledger extends RecordDraft {
       const forced = message.type === 'run.recycled' && before.context.stuck_clock === null
       this.settleLetter(message.letter, 'applied', this.status, forced ? 'forced' : null)
     }
-    this.#changeStatus(from, this.status)
+    this.#changeStatus(from, this.status, message)
     // Nobody waits for them any more, however it came to its end.
     if (before.context.children > 0 && isTerminal(this.status))
       this.cascade(this.runId, `the run that delegated it is ${this.status}`)
@@ -188,7 +189,7 @@ export class Ledger extends RecordDraft {
     return auditedRun({ ...this.fields, status: this.status, attempt: this.chart.context.attempt })
   }
 
-  #changeStatus(from: RunStatus, to: RunStatus): void {
+  #changeStatus(from: RunStatus, to: RunStatus, message: RunMessage): void {
     if (from === to) return
     if (to === 'running') this.fields.phase = null
     if (to !== 'waiting_on_tool') this.fields.tool = null
@@ -197,7 +198,9 @@ export class Ledger extends RecordDraft {
       this.open().joinsFrom = from
       return
     }
-    this.event('run_status_changed', 0, { from, to, detail: this.fields.detail })
+    const { detail } = this.fields
+    const more = to === 'cancelled' ? endOfCancel(message) : {}
+    this.event('run_status_changed', 0, { from, to, detail, ...more })
   }
 
   #state(): State {

@@ -4,7 +4,7 @@ import { reportLetter } from './delegation.ts'
 import type { MessageOf, Resolution, RunMessage, UnknownCall } from './messages.ts'
 
 /** What a letter of the inbox says to the chart. Letters are written by this service only, so their form is known. */
-export function messageOfLetter(row: InboxRow): RunMessage | undefined {
+export function messageOfLetter(row: InboxRow, nodeId: string): RunMessage | undefined {
   const by = textOrNull(row.payload['by']) ?? 'unknown'
   const reason = textOrNull(row.payload['reason'])
   const letter = {
@@ -23,7 +23,7 @@ export function messageOfLetter(row: InboxRow): RunMessage | undefined {
   if (row.kind === 'recycle')
     return { type: 'run.recycled', forced: row.payload['force'] === true, by, letter }
   if (row.kind === 'cancel' || row.kind === 'stop' || row.kind === 'interrupt') {
-    return { type: 'cancel.requested', by, reason, letter }
+    return { type: 'cancel.requested', by, reason, node_id: nodeId, letter }
   }
   if (row.kind === 'extend')
     return { type: 'turn.extended', by_ms: Number(row.payload['by_ms']), letter }

@@ -12,6 +12,7 @@ import { retried } from './retried.ts'
 
 export interface MailroomOptions {
   machine: RunMachine
+  nodeId: string
   host: Host
   committer: Committer
   inboxOf: (runId: string) => Promise<InboxRow[]>
@@ -94,10 +95,10 @@ export class Mailroom {
   }
 
   async #deliver(runId: string): Promise<void> {
-    const { host, inboxOf, loadRun, endBelow, hint } = this.#options
+    const { nodeId, host, inboxOf, loadRun, endBelow, hint } = this.#options
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const letters = await inboxOf(runId)
-      const messages = letters.flatMap((letter) => messageOfLetter(letter) ?? [])
+      const messages = letters.flatMap((letter) => messageOfLetter(letter, nodeId) ?? [])
       const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
       if (messages.length + reports.length === 0) return
       if (host.has(runId)) {

@@ -67,7 +67,10 @@ interface Payloads {
   'input.replaced': { input: Json; key: KeyDraft | null }
   'run.completed': { output: Json; size: number }
   'run.failed': { code: string; message: string }
-  'cancel.requested': { by: string; reason: string | null }
+  /** `node_id`: the node that brought it to the run. */
+  'cancel.requested': { by: string; reason: string | null; node_id?: string }
+  /** `by` the runtime: there was no session that could have said it. */
+  'session.exited': { by?: 'runtime' }
   'run.recycled': { by: string; verdict?: Verdict }
   'verdict.noted': { verdict: Verdict }
   'queue.expired': { limit_ms: number; verdict?: Verdict }

@@ -129,6 +129,7 @@ export class RunlaneNode {
     this.#hints = new Hints(() => notifyNodes(reads, this.lease.epoch), HINT_MS)
     this.#mailroom = new Mailroom({
       machine: this.machine,
+      nodeId: options.nodeId,
       host: this.#host,
       committer: this.committer,
       inboxOf: (runId) => inboxOf(reads, runId),

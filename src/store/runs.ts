@@ -1,4 +1,5 @@
 import type { Json } from '../json.ts'
+import { type CancelFacts, cancelFacts } from './cancels.ts'
 import type { Sql } from './database.ts'
 import {
   isTerminal,
@@ -22,6 +23,13 @@ export interface RunView extends RunRow {
   orphan: boolean
   traceparent: string | null
   forked_from: Origin | null
+}
+
+/** A run as it is shown alone. */
+export interface WholeRun extends RunView {
+  input: Json
+  output: Json
+  cancel: CancelFacts | null
 }
 
 export interface RunFilter {
@@ -116,12 +124,9 @@ export async function findJournal(sql: Sql, journalKey: string): Promise<Journal
   return row
 }
 
-export async function findRun(
-  sql: Sql,
-  runId: string,
-): Promise<(RunView & { input: Json; output: Json }) | undefined> {
-  const [row] = await sql<(RunView & { input: Json; output: Json })[]>`
-    select ${viewColumns(sql)}, p.input, p.output
+export async function findRun(sql: Sql, runId: string): Promise<WholeRun | undefined> {
+  const [row] = await sql<WholeRun[]>`
+    select ${viewColumns(sql)}, p.input, p.output, ${cancelFacts(sql)} as cancel
     from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id) where r.run_id = ${runId}`
   return row
 }

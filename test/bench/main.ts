@@ -8,6 +8,8 @@
  * 4. The same three-step work done by a peer, graphile-worker, on the same server.
  *
  * BENCH_RUNS (default 20000), BENCH_RATE per second (100), BENCH_SECONDS (60).
+ *
+ * `npm run bench -- cancel`: only cancels, BENCH_RATE per second (15) for BENCH_SECONDS, among BENCH_RUNS active runs (1000).
  */
 import { execFile } from 'node:child_process'
 import process from 'node:process'
@@ -17,10 +19,13 @@ import { promisify } from 'node:util'
 import postgres from 'postgres'
 import { createDatabase, startPostgres } from '../support/postgres.ts'
 import { type Service, startService } from '../support/service.ts'
-import { cpuSeconds, databaseWork, percentile } from './measure.ts'
+import { cancels } from './cancel.ts'
+import { follow, post, print, spread } from './client.ts'
+import { cpuSeconds, databaseWork } from './measure.ts'
 
-const RUNS = Number(process.env['BENCH_RUNS'] ?? 20_000)
-const RATE = Number(process.env['BENCH_RATE'] ?? 100)
+const CANCELS = process.argv[2] === 'cancel'
+const RUNS = Number(process.env['BENCH_RUNS'] ?? (CANCELS ? 1_000 : 20_000))
+const RATE = Number(process.env['BENCH_RATE'] ?? (CANCELS ? 15 : 100))
 const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 60)
 const AGENTS = fileURLToPath(new URL('./agents', import.meta.url))
 const PEER = fileURLToPath(new URL('./peer.ts', import.meta.url))
@@ -41,23 +46,32 @@ const sql = postgres(url, { max: 1, onnotice: () => {} })
 await sql`create extension pg_stat_statements`
 const service = await startService({
   databaseUrl: url,
-  env: { RUNLANE_AGENTS: AGENTS },
+  env: {
+    RUNLANE_AGENTS: AGENTS,
+    // Room for those that come before those that they replace have gone.
+    ...(CANCELS ? { RUNLANE_CONCURRENCY: String(2 * RUNS) } : {}),
+  },
   ...(process.env['BENCH_PROF']
     ? { nodeArgs: ['--cpu-prof', `--cpu-prof-dir=${process.env['BENCH_PROF']}`] }
     : {}),
 })
 try {
-  for (const runs of [Math.min(2000, RUNS), RUNS]) {
-    const name = runs === RUNS ? 'throughput' : 'warm-up'
-    await throughput(service, runs, `${name}, scripted on the main thread`, SCRIPTED)
-    await throughput(service, runs, `${name}, code in threads`, CODE)
-  }
-  if (SECONDS > 0) await openLoop(service)
-  await peer(RUNS)
+  if (CANCELS) await cancels(service, sql, { active: RUNS, rate: RATE, seconds: SECONDS })
+  else await work(service)
 } finally {
   await service.stop()
   await sql.end()
   await server.remove()
+}
+
+async function work(target: Service): Promise<void> {
+  for (const runs of [Math.min(2000, RUNS), RUNS]) {
+    const name = runs === RUNS ? 'throughput' : 'warm-up'
+    await throughput(target, runs, `${name}, scripted on the main thread`, SCRIPTED)
+    await throughput(target, runs, `${name}, code in threads`, CODE)
+  }
+  if (SECONDS > 0) await openLoop(target)
+  await peer(RUNS)
 }
 
 async function throughput(target: Service, runs: number, name: string, run: object): Promise<void> {
@@ -112,7 +126,7 @@ async function openLoop(target: Service): Promise<void> {
   const sentAt = new Map<string, number>()
   const early = new Map<string, { step?: number; end?: number }>()
   const abort = new AbortController()
-  const stream = follow(target, abort.signal, (event, at) => {
+  const stream = follow(target, sql, abort.signal, (event, at) => {
     const kind =
       event.event_type === 'step_finished'
         ? 'step'
@@ -149,11 +163,6 @@ async function openLoop(target: Service): Promise<void> {
     if (step !== undefined) samples.firstStep.push(step - sent)
     if (end !== undefined) samples.completed.push(end - sent)
   }
-  const spread = (values: number[]) => ({
-    samples: values.length,
-    p50_ms: round(percentile(values, 0.5)),
-    p99_ms: round(percentile(values, 0.99)),
-  })
   print('open loop', {
     rate: RATE,
     seconds: SECONDS,
@@ -183,65 +192,8 @@ async function peer(runs: number): Promise<void> {
   })
 }
 
-interface StreamedEvent {
-  event_type: string
-  run_id: string
-  payload: { to?: string }
-}
-
-async function follow(
-  target: Service,
-  signal: AbortSignal,
-  onEvent: (event: StreamedEvent, at: number) => void,
-): Promise<void> {
-  const [row] = await sql<
-    { last: string }[]
-  >`select coalesce(max(id), 0)::text as last from runlane.agent_events`
-  const response = await fetch(`${target.url}/agent-events?after_event_id=${row?.last}`, {
-    headers: headersOf(target),
-    signal,
-  })
-  const decoder = new TextDecoder()
-  let text = ''
-  try {
-    for await (const part of response.body ?? []) {
-      const at = performance.now()
-      text += decoder.decode(part as Uint8Array, { stream: true })
-      const lines = text.split('\n')
-      text = lines.pop() ?? ''
-      for (const line of lines)
-        if (line.startsWith('data: {"id"')) onEvent(JSON.parse(line.slice(6)) as StreamedEvent, at)
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error
-  }
-}
-
-function headersOf(target: Service): Record<string, string> {
-  return { authorization: `Bearer ${target.token}`, 'content-type': 'application/json' }
-}
-
-async function post(target: Service, path: string, body: unknown): Promise<unknown> {
-  const response = await fetch(target.url + path, {
-    method: 'POST',
-    headers: headersOf(target),
-    body: JSON.stringify(body),
-  })
-  if (response.status !== 202)
-    throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
-  return response.json()
-}
-
 async function terminalRuns(): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from runlane.agent_runs where status = 'completed'`
   return row?.count ?? 0
-}
-
-function round(ms: number): number {
-  return Number(ms.toFixed(1))
-}
-
-function print(name: string, facts: object): void {
-  process.stdout.write(`${name} ${JSON.stringify(facts, null, 2)}\n`)
 }

@@ -67,6 +67,18 @@ describe('show', () => {
     expect(json.json).toMatchObject([{ run_id: runId, subagents: [] }])
   })
 
+  test('says how far a cancel has come', async () => {
+    const runId = await running()
+    expect((await run('show', runId)).stdout).not.toMatch(/^cancel/m)
+    await cancel(runId, { reason: 'enough' })
+    await waitForRun(runId)
+    const { stdout } = await run('show', runId)
+    const [line = ''] = stdout.match(/^cancel .*$/m) ?? []
+    expect(line.replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')).toMatch(
+      /^cancel +requested TIME by token:admin, delivered TIME by \S+, acknowledged TIME by executor, confirmed TIME by runtime, reason: enough$/,
+    )
+  })
+
   test('shows hostile text, and lets none of it act', async () => {
     const evil = '\u001B[2J\u001B]0;owned\u0007\u009B31m\u202Egnp.exe\r\nstatus completed'
     const runId = await started([{ say: evil }, { fail: evil }], { owner: evil })

@@ -34,7 +34,7 @@ const RUN_FIELDS = [
     'output',
   ],
   ...['error_message', 'error_code', 'current_checkpoint_id', 'metadata', 'resume_blocker'],
-  ...['trace_id', 'children', 'usage'],
+  ...['trace_id', 'children', 'usage', 'cancel'],
 ]
 
 const soon = (ms: number): string => new Date(Date.now() + ms).toISOString()
@@ -92,14 +92,14 @@ describe.each(DATABASES)('on %s', (database) => {
     }
   })
 
-  test('the run object has exactly the fields of the contract, lists omit input and output', async () => {
+  test('the run object has exactly the fields of the contract, lists omit input, output and cancel', async () => {
     const { run_id } = await createRun(scripted([]))
     const one = await waitForRun(run_id)
     const { runs } = (await get('/runs?limit=1')).body
 
     expect(Object.keys(one).toSorted()).toEqual(RUN_FIELDS.toSorted())
     expect(Object.keys(runs[0]).toSorted()).toEqual(
-      RUN_FIELDS.filter((name) => name !== 'input' && name !== 'output').toSorted(),
+      RUN_FIELDS.filter((name) => !['input', 'output', 'cancel'].includes(name)).toSorted(),
     )
   })
 

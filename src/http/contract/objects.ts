@@ -50,9 +50,30 @@ const runFields = {
   children: count,
   usage: z.object({ input_tokens: count, output_tokens: count }),
 }
+const moment = z.object({ at: time, by: text })
+/** How far its cancel has come. */
+const cancel = z
+  .object({
+    reason: text.nullable(),
+    requested: moment.meta({ description: 'when it was written, and who asked' }),
+    delivered: moment
+      .nullable()
+      .meta({ description: 'when it was in the run, and the node that brought it there' }),
+    acknowledged: moment.nullable().meta({
+      description:
+        'when its `executor` came to its boundary (`runtime`: no code of it ran); null when it was stopped hard or lost',
+    }),
+    confirmed: moment
+      .nullable()
+      .meta({ description: 'when it was over, by the `runtime` or a `hard stop`' }),
+  })
+  .meta({ id: 'Cancel' })
+
 /** As lists and the snapshot have it. */
 export const runSummary = z.object(runFields).meta({ id: 'RunSummary' })
-export const run = z.object({ ...runFields, input: json, output: json }).meta({ id: 'Run' })
+export const run = z
+  .object({ ...runFields, input: json, output: json, cancel: cancel.nullable() })
+  .meta({ id: 'Run' })
 
 export const event = z
   .object({
