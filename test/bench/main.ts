@@ -57,14 +57,14 @@ const service = await startService({
 })
 try {
   if (CANCELS) await cancels(service, sql, { active: RUNS, rate: RATE, seconds: SECONDS })
-  else await work(service)
+  else await allWork(service)
 } finally {
   await service.stop()
   await sql.end()
   await server.remove()
 }
 
-async function work(target: Service): Promise<void> {
+async function allWork(target: Service): Promise<void> {
   for (const runs of [Math.min(2000, RUNS), RUNS]) {
     const name = runs === RUNS ? 'throughput' : 'warm-up'
     await throughput(target, runs, `${name}, scripted on the main thread`, SCRIPTED)
