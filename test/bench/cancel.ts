@@ -2,6 +2,7 @@ import { loadavg } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Sql } from 'postgres'
 import type { Service } from '../support/service.ts'
+import { cpuSeconds } from './measure.ts'
 import { follow, post, print, spread } from './client.ts'
 
 /** Thinks for longer than the benchmark takes, and is not found stuck meanwhile. */
@@ -21,6 +22,7 @@ const TAIL_MS = 20_000
 export async function cancels(
   target: Service,
   sql: Sql,
+  databasePid: number,
   { active, rate, seconds }: { active: number; rate: number; seconds: number },
 ): Promise<void> {
   const posted = [...Array(Math.ceil(active / BATCH)).keys()].map((nth) =>
@@ -41,6 +43,7 @@ export async function cancels(
     if (event_type === 'run_status_changed' && payload.to === 'cancelled') seenAt.set(run_id, at)
   })
   const requests: Promise<unknown>[] = []
+  const before = { node: cpuSeconds(target.pid), postgres: cpuSeconds(databasePid) }
   const startedAt = performance.now()
   let fewest = active
   for (let nth = 0; nth < rate * seconds; nth += 1) {
@@ -66,6 +69,8 @@ export async function cancels(
     const seen = seenAt.get(runId)
     return seen === undefined ? [] : seen - sent
   })
+  const perCancel = (now: number, then: number): number =>
+    Number((((now - then) * 1000) / sentAt.size).toFixed(1))
   print('cancel', {
     active_at_least: fewest,
     rate,
@@ -73,6 +78,11 @@ export async function cancels(
     never_seen: sentAt.size - latencies.length,
     post_to_answer: spread(answered),
     post_to_cancelled_event: spread(latencies),
+    // Of a cancel, and of the run that comes in its place.
+    cpu_ms: {
+      node: perCancel(cpuSeconds(target.pid), before.node),
+      postgres: perCancel(cpuSeconds(databasePid), before.postgres),
+    },
     load_average: Number(loadavg()[0]?.toFixed(1)),
   })
 }

@@ -56,7 +56,8 @@ const service = await startService({
     : {}),
 })
 try {
-  if (CANCELS) await cancels(service, sql, { active: RUNS, rate: RATE, seconds: SECONDS })
+  if (CANCELS)
+    await cancels(service, sql, server.pid ?? 0, { active: RUNS, rate: RATE, seconds: SECONDS })
   else await allWork(service)
 } finally {
   await service.stop()
