@@ -77,12 +77,7 @@ describe('what does not fit reads as a sentence', () => {
       'timeouts.tol is an unknown field, did you mean "tool"?',
     ],
     [RUN, 'body', run({ metadata: [] }), 'metadata must be an object'],
-    [
-      RUN,
-      'body',
-      run({ callback_url: 7 }),
-      'callback_url is not supported by this version: leave it out or null',
-    ],
+    [RUN, 'body', run({ callback_url: 7 }), 'callback_url must be a string, not a number'],
     [RUN, 'body', run({ prio: 7 }), 'prio is an unknown field'],
     ['postRuns', 'body', {}, 'runs is required'],
     ['postRuns', 'body', { runs: {} }, 'runs must be an array, not an object'],
