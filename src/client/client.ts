@@ -85,6 +85,21 @@ export interface RunFilter extends ListOptions {
   readonly since?: Date | string | undefined
 }
 
+/** Which runs a bulk action is about; all that are given must fit, and at least one must be. */
+export interface BulkFilter extends Omit<RunFilter, keyof ListOptions> {
+  /** 1 to 1,000: each of them is answered for, whatever can be done to it. */
+  readonly runIds?: readonly string[] | undefined
+}
+
+export interface BulkOptions extends KeyedOptions {
+  /** For the audit trail and the events of the runs; at most 1,000 characters. */
+  readonly reason: string
+  /** Default true: says what would be done, and does nothing. */
+  readonly dryRun?: boolean | undefined
+  /** `next_cursor` of the call before, to go on from there. */
+  readonly cursor?: string | undefined
+}
+
 export interface RunEventsFilter extends ListOptions {
   readonly afterSequence?: number | undefined
   readonly visibility?: t.Visibility | undefined
@@ -181,6 +196,16 @@ export interface Client {
    * @throws {RunlaneError} `not_active`
    */
   extendRun(runId: string, byMs: number, options?: PlainCommandOptions): Promise<t.Commanded>
+  /**
+   * Cancels, recycles (for admins) or resumes the runs that fit a filter, up to 1,000 in a call: `results` has what became of
+   * each, and `next_cursor` goes on. A dry run unless `dryRun` is false.
+   * @throws {RunlaneError} `validation_error`, `idempotency_conflict`.
+   */
+  bulkRuns(
+    action: 'cancel' | 'recycle' | 'resume',
+    filter: BulkFilter,
+    options: BulkOptions,
+  ): Promise<t.Bulk>
   /**
    * Asks a run to end after its current step. For admins, as all that follows up to `sweep`.
    * @param target a run by its id, or a conversation: its active run, else its newest unfinished one.

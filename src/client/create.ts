@@ -147,6 +147,12 @@ const operatingOf = (http: Http) =>
       command(http, `${RUNTIME}${route`/runs/${target}/stop`}`, options, { reason }),
     recycleRun: (target, { reason, force, ...options } = {}) =>
       command(http, `${RUNTIME}${route`/runs/${target}/recycle`}`, options, { reason, force }),
+    bulkRuns: (action, filter, { reason, dryRun, cursor, signal, idempotencyKey = newKey() }) => {
+      const { conversationId, laneKey, runIds, ...rest } = filter
+      const names = { conversation_id: conversationId, lane_key: laneKey, run_ids: runIds }
+      const body = { action, filter: { ...rest, ...names }, reason, dry_run: dryRun, cursor }
+      return http.json({ method: 'POST', path: '/runs/bulk', body, idempotencyKey, signal })
+    },
     sweep: ({ reason, signal, idempotencyKey = newKey() } = {}) => {
       const ask = { method: 'POST', path: `${RUNTIME}/sweep`, body: { reason } } as const
       return http.json({ ...ask, idempotencyKey, signal })

@@ -8,6 +8,7 @@ import type { Endpoint, Role } from '../http/contract/endpoint.ts'
 import type * as objects from '../http/contract/objects.ts'
 import type { runBody } from '../http/contract/run-body.ts'
 import type * as runs from '../http/contract/runs.ts'
+import type { bulkRuns } from '../http/contract/bulk.ts'
 import type * as runtime from '../http/contract/runtime.ts'
 import type * as service from '../http/contract/service.ts'
 import type { RunStatus, Visibility } from '../store/rows.ts'
@@ -44,6 +45,8 @@ export type ResumePreview = z.output<typeof objects.resumePreview>
 export type Diagnosis = z.output<typeof objects.diagnosis>
 /** What operators open first: all that goes on, and how much of it there is. */
 export type Snapshot = Answers<typeof runtime.getSnapshot, 200>
+/** What an action on many runs would do (`dry_run`), or what became of each of them. */
+export type Bulk = Answers<typeof bulkRuns, 200>
 /** The runs that a sweep has recycled. */
 export type Sweep = Answers<typeof runtime.sweep, 200>
 /** What a chat surface shows of its conversation. */

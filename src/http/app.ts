@@ -6,6 +6,7 @@ import { SparingLog } from '../sparing-log.ts'
 import { consoleRoutes } from '../console/routes.ts'
 import { adminRoutes } from './admin.ts'
 import { agentRoutes } from './agents.ts'
+import { bulkRoutes } from './bulk.ts'
 import { chartRoutes } from './charts.ts'
 import { commandRoutes } from './commands.ts'
 import { conversationRoutes } from './conversations.ts'
@@ -39,6 +40,7 @@ const ROUTES = [
   forkingRoutes,
   runRoutes,
   commandRoutes,
+  bulkRoutes,
   conversationRoutes,
   agentRoutes,
   chartRoutes,

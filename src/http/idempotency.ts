@@ -10,7 +10,7 @@ const KEY_LENGTH_MAX = 255
 
 /**
  * The Idempotency-Key of a request and what it asks for. A key counts per caller and path, for as long as the run exists, or
- * thirty days where an agent or a token is made; requests are the same by meaning, not by spelling. @throws Refusal validation_error
+ * thirty days where an agent or a token is made or many runs are acted on; requests are the same by meaning, not by spelling. @throws Refusal validation_error
  */
 export function requestKey(c: Context): string | undefined {
   const key = c.req.header('idempotency-key')
@@ -27,7 +27,7 @@ export function commandKey(c: Context, body: object): { text: string; hash: stri
   return text === undefined ? undefined : { text, hash: hashJson(withoutNulls(body)) }
 }
 
-/** Of a request that makes something other than a run or a command. @throws Refusal validation_error */
+/** Of a request that makes something other than one run or one command. @throws Refusal validation_error */
 export function makingKey(c: Context, { name }: Caller, body: object): RequestKey | undefined {
   const key = commandKey(c, body)
   return key && { ...key, requested_by: name }
@@ -40,8 +40,9 @@ export function makingKey(c: Context, { name }: Caller, body: object): RequestKe
 export async function onceMade<A>(
   reads: Sql,
   key: RequestKey | undefined,
-  { make, again }: { make: () => Promise<A | 'repeated'>; again: (target: string) => Promise<A> },
+  { make, again, named = true }: Making<A>,
 ): Promise<A> {
+  const targetOf = (given: RequestKey, kept: KeptRequest) => sameTarget(given, kept, named)
   const earlier = key && (await findRequest(reads, key))
   if (key && earlier) return again(targetOf(key, earlier))
   const made = await make()
@@ -51,12 +52,23 @@ export async function onceMade<A>(
   return again(targetOf(key, first))
 }
 
-function targetOf(key: RequestKey, { target, request_hash }: KeptRequest): string {
+interface Making<A> {
+  make: () => Promise<A | 'repeated'>
+  again: (target: string) => Promise<A>
+  /** The target is a name that a conflict may tell. */
+  named?: boolean
+}
+
+function sameTarget(
+  key: RequestKey,
+  { target, request_hash }: KeptRequest,
+  named: boolean,
+): string {
   if (request_hash === key.hash) return target
   throw new Refusal(
     'idempotency_conflict',
     'this Idempotency-Key came with another request before',
-    { made: target },
+    named ? { made: target } : {},
   )
 }
 

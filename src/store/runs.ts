@@ -60,25 +60,12 @@ const viewColumns = (sql: Sql) => sql`
 
 const isOver = (status: string): boolean => isTerminal(status as RunStatus)
 
-/** Newest first; the cursor is the last run id of the page before. */
-export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
-  const {
-    status,
-    agent,
-    conversation_id,
-    queue,
-    lane_key,
-    stuck,
-    orphan,
-    q,
-    since,
-    cursor,
-    limit,
-  } = filter
+/** The conditions of a filter on `agent_runs r`, each with its `and` before it. */
+export function fitting(sql: Sql, filter: Omit<RunFilter, 'limit'>) {
+  const { status, agent, conversation_id, queue, lane_key, stuck, orphan, q, since, cursor } =
+    filter
   const pattern = q === undefined ? '' : `%${q.replaceAll(/[\\%_]/g, (special) => `\\${special}`)}%`
-  return sql<RunView[]>`
-    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
-    where true
+  return sql`
       ${status === undefined ? sql`` : sql`and r.status = any (${status})`}
       ${status === undefined || status.some(isOver) ? sql`` : sql`and r.ended_at is null`}
       ${agent === undefined ? sql`` : sql`and r.agent = ${agent}`}
@@ -94,8 +81,15 @@ export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> 
           : sql`and (r.run_id ilike ${pattern} or r.conversation_id ilike ${pattern}
         or r.agent ilike ${pattern} or r.owner ilike ${pattern} or r.error_message ilike ${pattern})`
       }
-      ${cursor === undefined ? sql`` : sql`and r.run_id < ${cursor}`}
-    order by r.run_id desc limit ${limit}`
+      ${cursor === undefined ? sql`` : sql`and r.run_id < ${cursor}`}`
+}
+
+/** Newest first; the cursor is the last run id of the page before. */
+export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
+  return sql<RunView[]>`
+    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+    where true ${fitting(sql, filter)}
+    order by r.run_id desc limit ${filter.limit}`
 }
 
 /** The runs that this one delegated, newest first. */

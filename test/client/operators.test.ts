@@ -101,12 +101,24 @@ test('extend gives an active run more time, and no other', async () => {
   expect(await failureOf(client.extendRun(run_id, 1_000))).toMatchObject({ code: 'not_active' })
 })
 
+test('a bulk action says what it would do, and does it when it is told to', async () => {
+  const run = await running({ conversation_id: 'bulk' })
+  const filter = { conversationId: 'bulk', runIds: [run.run_id], since: new Date(0) }
+  expect(await client.bulkRuns('cancel', filter, { reason: 'spring' })).toMatchObject({
+    ...{ dry_run: true, matched: 1, by_status: { running: 1 }, run_ids: [run.run_id] },
+  })
+  const done = await client.bulkRuns('cancel', filter, { reason: 'spring', dryRun: false })
+  expect(done).toMatchObject({ dry_run: false, applied: 1, next_cursor: null })
+  expect(await client.wait(run.run_id)).toMatchObject({ status: 'cancelled' })
+})
+
 test('each ends at once with its signal', async () => {
   const signal = AbortSignal.abort(new Error('enough'))
   for (const asked of [
     client.stopRun('x', { signal }),
     client.recycleRun('x', { signal }),
     client.sweep({ signal }),
+    client.bulkRuns('cancel', { agent: 'x' }, { reason: 'x', signal }),
     client.extendRun('x', 1_000, { signal }),
     client.getSnapshot({ signal }),
     client.getDiagnosis('x', { signal }),

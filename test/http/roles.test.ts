@@ -10,6 +10,7 @@ import { bySecretKey, SECRET } from '../support/jwt.ts'
 import { startService } from '../support/service.ts'
 import { expectProblem, scripted } from './setup.ts'
 
+const MANY = ['/runs/batch', '/runs/bulk']
 const ROLES = ['viewer', 'service', 'operator', 'admin']
 
 const databaseUrl = await freshDatabase()
@@ -84,6 +85,9 @@ const bodies: Record<string, (target: Record<string, string>) => unknown> = {
   extendRun: () => ({ by: '1m' }),
   forkRun: ({ run_id }) => ({ checkpoint_id: `${run_id}.3` }),
   recycleRun: () => ({ force: true }),
+  bulkRuns: () => ({
+    ...{ action: 'cancel', filter: { queue: 'nowhere' }, reason: 'spring', dry_run: false },
+  }),
 }
 /** What cannot be done in the state that things are in here, although the caller may. */
 const refusals: Record<string, number> = { respond: 409, interruptSubagent: 409 }
@@ -261,11 +265,9 @@ test('a method that a path does not have is 405 with those that it has, and 401 
       file: 'run',
       conversation_id: 'none',
     })
-    // The batch is posted where a run of that id would be read.
+    // These are posted to where a run of that id would be read.
     const methods = routes
-      .filter(
-        (one) => one.path === path || (path === '/runs/batch' && one.path === '/runs/{run_id}'),
-      )
+      .filter((one) => one.path === path || (MANY.includes(path) && one.path === '/runs/{run_id}'))
       .flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
     const wrong = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS'].filter(
       (method) => !methods.includes(method),

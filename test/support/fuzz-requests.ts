@@ -95,6 +95,15 @@ const HINTS: Readonly<Record<string, Arbitrary<Json>>> = {
   token: fc.constantFrom('@login:0@', '@login:1@', 'rl_wrong', 'a.b.c', 'eyJhbGciOiJub25lIn0.e30.'),
   reason: fc.constantFrom('because', ''),
   checkpoint_id: fc.nat(20).map((nth) => `@run_id:${nth}@.3`),
+  // Nothing that other requests live on.
+  filter: fc.constantFrom<Json>(
+    { run_ids: ['run_none', '@run_id:3@'] },
+    { conversation_id: 'c1', status: ['failed', 'timed_out'] },
+    { agent: 'nobody', status: 'running', stuck: true, orphan: false },
+    { q: 'nowhere', since: '9000-04-15T10:01:23+02:00' },
+    { stuck: false },
+    {},
+  ),
   answer: fc.constantFrom<Json>({ outcome: 'retry' }, 'yes', {}),
 }
 

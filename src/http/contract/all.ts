@@ -1,6 +1,7 @@
 import type { Endpoint } from './endpoint.ts'
 import * as admin from './admin.ts'
 import * as agents from './agents.ts'
+import { bulkRuns } from './bulk.ts'
 import * as charts from './charts.ts'
 import { cancelAgentRun, getAgentStatus } from './conversations.ts'
 import * as runs from './runs.ts'
@@ -11,6 +12,7 @@ import * as streams from './streams.ts'
 /** Every operation of the contract, in the order of its documents. */
 export const ENDPOINTS: readonly Endpoint[] = [
   ...Object.values(runs),
+  bulkRuns,
   getAgentStatus,
   cancelAgentRun,
   ...Object.values(streams),

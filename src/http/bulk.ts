@@ -1,0 +1,131 @@
+import type { Hono } from 'hono'
+import { Refusal } from '../errors.ts'
+import type { Caller } from '../runtime/commands.ts'
+import {
+  type BulkAction,
+  type BulkFilter,
+  type BulkRun,
+  bulkRunsOf,
+  orderBulk,
+  previewBulk,
+} from '../store/bulk.ts'
+import type { CommandRow } from '../store/rows.ts'
+import { demand } from './access/identity.ts'
+import { applied } from './audit.ts'
+import { bulkRuns, RUNS_PER_BULK_MAX, RUNS_SHOWN_MAX } from './contract/bulk.ts'
+import type { Answer } from './contract/endpoint.ts'
+import { makingKey, onceMade } from './idempotency.ts'
+import { STATUS } from './problem.ts'
+import { answer, Routes } from './routes.ts'
+import type { Service } from './service.ts'
+
+/** Commands under way at the same time: enough to share commits, and to leave room for other callers. */
+const AT_ONCE = 16
+
+/** What is ordered: decided once, so that a repetition under the same key is about the same runs. */
+interface Plan {
+  /** One after the other, as the runs of the second may go on when those of the first are gone. */
+  waves: string[][]
+  next_cursor: string | null
+}
+
+type BulkAnswer = Answer<typeof bulkRuns>
+
+/** One action on the runs that fit a filter. */
+export function bulkRoutes(app: Hono, service: Service): void {
+  const { reads, node } = service
+
+  new Routes(app, service).on(bulkRuns, async ({ c, identity, caller, body }) => {
+    const { action, filter: given, reason, dry_run, cursor } = body
+    // What one call may do to one run, this one may do to many, and nothing else.
+    if (action === 'recycle') demand(identity, 'admin')
+    const filter = { ...given, cursor }
+    if (dry_run) return preview(action, filter)
+
+    const key = makingKey(c, caller, body)
+    const act = async (plan: Plan) => {
+      const results = await carryOut(plan, (runId) => {
+        const text = key && `${key.text}#${runId}`
+        const keyed = key && text ? { ...caller, key: { text, hash: key.hash } } : caller
+        return command(action, runId, keyed, reason)
+      })
+      const count = (outcome: string) => results.filter((one) => one.outcome === outcome).length
+      return {
+        ...{
+          action,
+          dry_run: false as const,
+          applied: count('applied'),
+          refused: count('refused'),
+        },
+        ...{ results, truncated: plan.next_cursor !== null, next_cursor: plan.next_cursor },
+      }
+    }
+    return onceMade<BulkAnswer>(reads, key, {
+      named: false,
+      make: async () => {
+        const plan = planOf(await bulkRunsOf(reads, action, filter, RUNS_PER_BULK_MAX + 1))
+        const asked = { ...given, ...(given.run_ids ? { run_ids: given.run_ids.length } : {}) }
+        const row = applied(caller, 'agent_runtime.bulk', 'runs that fit a filter', {
+          before: { action, filter: asked as never },
+          after: { runs: plan.waves.flat().length, next_cursor: plan.next_cursor },
+        })
+        if (!(await orderBulk(reads, { ...row, reason }, key, JSON.stringify(plan))))
+          return 'repeated'
+        return answer(200, await act(plan))
+      },
+      again: async (plan) =>
+        answer(200, await act(JSON.parse(plan) as Plan), { 'Idempotent-Replayed': 'true' }),
+    })
+  })
+
+  async function preview(action: BulkAction, filter: BulkFilter) {
+    const { first, by_status } = await previewBulk(reads, action, filter, RUNS_SHOWN_MAX)
+    const matched = Object.values(by_status).reduce((sum, runs) => sum + runs, 0)
+    const run_ids = first.flatMap(({ run_id, status }) => (status === null ? [] : [run_id]))
+    const truncated = matched > RUNS_PER_BULK_MAX
+    return answer(200, { action, dry_run: true as const, matched, by_status, run_ids, truncated })
+  }
+
+  /** As a single one, unless it was given before under the same key. @throws Refusal */
+  async function command(
+    action: BulkAction,
+    runId: string,
+    caller: Caller,
+    reason: string,
+  ): Promise<CommandRow> {
+    const earlier = await node.commands.earlier(caller)
+    return earlier ?? node.commands[action](runId, caller, { reason })
+  }
+}
+
+/** Those that wait in a lane go first: the end of the run before them would start them. */
+function planOf(found: BulkRun[]): Plan {
+  const page = found.slice(0, RUNS_PER_BULK_MAX)
+  const next_cursor = found.length > page.length ? (page.at(-1)?.run_id ?? null) : null
+  const isWaiting = ({ status }: BulkRun): boolean => status === 'waiting_on_lane'
+  const waves = [page.filter(isWaiting), page.filter((run) => !isWaiting(run))]
+  return { waves: waves.map((wave) => wave.map(({ run_id }) => run_id)), next_cursor }
+}
+
+/** What became of each run. @throws what is about no single run, such as a database that is away */
+async function carryOut({ waves }: Plan, give: (runId: string) => Promise<CommandRow>) {
+  const results = []
+  for (const wave of waves) {
+    for (let start = 0; start < wave.length; start += AT_ONCE) {
+      const some = wave.slice(start, start + AT_ONCE)
+      results.push(...(await Promise.all(some.map((runId) => resultOf(runId, give(runId))))))
+    }
+  }
+  return results
+}
+
+async function resultOf(run_id: string, given: Promise<CommandRow>) {
+  try {
+    const { status, outcome } = await given
+    if (status === 'refused') return { run_id, outcome: 'refused' as const, code: outcome }
+    return { run_id, outcome: 'applied' as const, code: null }
+  } catch (error) {
+    if (!(error instanceof Refusal) || STATUS[error.code] >= 500) throw error
+    return { run_id, outcome: 'refused' as const, code: error.code }
+  }
+}
