@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { Agent, request as send } from 'node:http'
 import postgres from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { api } from '../support/api.ts'
+import { api, type Run } from '../support/api.ts'
 import { judgeOf } from '../support/answer-judge.ts'
 import { contractOf, routesOf } from '../support/contract.ts'
 import { eventually } from '../support/eventually.ts'
@@ -66,6 +66,18 @@ beforeAll(async () => {
   const active = Array.from({ length: 40 }, (_, n) =>
     scripted([{ think: 600_000 }], { conversation_id: `active-${n}` }),
   )
+  const parents = await admin.createBatch(
+    Array.from({ length: 8 }, () =>
+      scripted([{ delegate: { agent: 'scripted', input: { steps: [{ think: 600_000 }] } } }]),
+    ),
+  )
+  there['subagent'] = await eventually(async () => {
+    const lists = await Promise.all(
+      parents.map(({ run_id }) => admin.get(`/runs/${run_id}/children`)),
+    )
+    const ids = lists.flatMap(({ body }) => body.children.map((one: Run) => one.run_id))
+    return ids.length === parents.length && ids
+  })
   const begun = await admin.createBatch(active)
   there['extendable'] = begun.splice(0, 5).map(({ run_id }) => run_id)
   there['conversation_id'] = begun.map(({ conversation_id }) => conversation_id)

@@ -266,6 +266,7 @@ const requestTo = (route: Route, contract: Contract): Arbitrary<FuzzRequest> => 
   // A session that is logged out or a token that is revoked must not be one that the test lives on.
   const kind = (name: string): string => {
     if (route.path.endsWith('/extend')) return 'extendable'
+    if (route.path.endsWith('/interrupt')) return 'subagent'
     if (route.method === 'DELETE' && name === 'name') return 'spare_agent'
     if (name !== 'id') return name
     return route.path.includes('tokens') ? 'spare_token' : 'conversation'
