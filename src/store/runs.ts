@@ -47,10 +47,10 @@ export interface RunFilter {
 }
 
 /** The chart says so of active runs; no column, so that the flag is never other than the chart. */
-const isOrphan = (sql: Sql) =>
+export const isOrphan = (sql: Sql) =>
   sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
 
-const viewColumns = (sql: Sql) => sql`
+export const viewColumns = (sql: Sql) => sql`
   r.*, p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
@@ -135,17 +135,6 @@ export async function findAgentRun(sql: Sql, conversationId: string): Promise<Ru
       (select b.run_id from runlane.agent_runs b where b.conversation_id = ${conversationId} and b.parent_run_id is null
         order by b.run_id desc limit 1))`
   return row
-}
-
-/** Unfinished runs of all nodes: stuck first, then orphans, then those that have been silent for longest. */
-export async function openRuns(sql: Sql, limit: number): Promise<RunView[]> {
-  return sql<RunView[]>`
-    select ${viewColumns(sql)} from (
-      select r.run_id, case when r.stuck_reason is not null then 1 when ${isOrphan(sql)} then 2 else 3 end as place,
-        coalesce(r.last_progress_at, r.created_at) as silent_since
-      from runlane.agent_runs r where r.ended_at is null order by 2, 3, 1 limit ${limit}
-    ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
-    order by i.place, i.silent_since, i.run_id`
 }
 
 export async function stuckRunIds(sql: Sql): Promise<string[]> {

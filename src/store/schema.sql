@@ -358,6 +358,8 @@ CREATE INDEX agent_runs_conversation ON runlane.agent_runs USING btree (conversa
 
 CREATE UNIQUE INDEX agent_runs_idempotency ON runlane.agent_runs USING btree (created_by, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
+CREATE INDEX agent_runs_idle ON runlane.agent_runs USING btree (status_since, run_id) WHERE ((owner_epoch IS NULL) AND (ended_at IS NULL));
+
 CREATE INDEX agent_runs_lane ON runlane.agent_runs USING btree (lane_key, run_id);
 
 CREATE INDEX agent_runs_lane_line ON runlane.agent_runs USING btree (lane_key, lane_position) WHERE (status = 'waiting_on_lane'::text);
@@ -373,6 +375,8 @@ CREATE INDEX agent_runs_open ON runlane.agent_runs USING btree (run_id) WHERE (e
 CREATE INDEX agent_runs_owned ON runlane.agent_runs USING btree (owner_epoch, queue) WHERE (owner_epoch IS NOT NULL);
 
 CREATE INDEX agent_runs_parent ON runlane.agent_runs USING btree (parent_run_id) WHERE (parent_run_id IS NOT NULL);
+
+CREATE INDEX agent_runs_parked ON runlane.agent_runs USING btree (run_id) WHERE (status = 'waiting_on_human'::text);
 
 CREATE INDEX agent_runs_stuck ON runlane.agent_runs USING btree (run_id) WHERE (stuck_reason IS NOT NULL);
 
