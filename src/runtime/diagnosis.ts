@@ -1,21 +1,8 @@
 import { clip } from '../clip.ts'
 import { isTerminal, type RunStatus } from '../store/rows.ts'
 import type { WaitFacts } from '../store/diagnosis.ts'
-import type { Gate } from './gates.ts'
+import { type Cause, cause, missing } from './cause.ts'
 import { resumeBlocker } from './resume.ts'
-
-/** One reason why a run is not further: since when, who or what holds it, what shows it, what would unblock it. */
-export interface Cause {
-  gate: Gate
-  /** The run that it is about: the one that was asked for, or one that it waits for. */
-  run_id: string
-  since: string | null
-  holder: string | null
-  limit: number | null
-  current: number | null
-  evidence: string
-  action: string | null
-}
 
 export interface Diagnosis {
   /** One plain sentence. */
@@ -92,20 +79,7 @@ const causesOf = (facts: WaitFacts): Omit<Cause, 'run_id'>[] => {
 
 /** By status, so that a new kind of waiting does not compile without an explanation. */
 const EXPLAIN: Record<Waiting, Explain> = {
-  waiting_on_lane: ({ holder, ahead, lane_key, status_since }) => [
-    {
-      ...cause(
-        'lane.held_by',
-        holder
-          ? `The lane ${lane_key} is held by ${holder.run_id}, which is ${holder.status}; ${ahead} ahead in line.`
-          : `The lane ${lane_key} is free and its turn has not been given yet; ${ahead} ahead in line.`,
-        holder ? `wait for ${holder.run_id}, or stop it` : 'none: it is next',
-      ),
-      since: status_since,
-      holder: holder?.run_id ?? null,
-      current: ahead,
-    },
-  ],
+  waiting_on_lane: (facts) => laneCauses(facts),
   queued: (facts) => queuedCauses(facts),
   resuming: (facts) => activeCauses(facts, 'It reads its records, to go on from them.'),
   running: (facts) => activeCauses(facts, facts.phase ?? 'It works.'),
@@ -127,19 +101,7 @@ const EXPLAIN: Record<Waiting, Explain> = {
     ]
   },
   waiting_on_child: (facts) => [...stuckCauses(facts), ...childCauses(facts), ...lostCauses(facts)],
-  waiting_on_human: ({ questions, status_since }) =>
-    questions.length === 0
-      ? [
-          {
-            ...cause('human.waiting', 'It is parked without an open question.', 'cancel it'),
-            since: status_since,
-          },
-        ]
-      : questions.map(({ token_id, prompt, created_at }) => ({
-          ...cause('human.waiting', prompt, 'answer it: POST /runs/{run_id}/respond'),
-          since: created_at,
-          holder: token_id,
-        })),
+  waiting_on_human: (facts) => humanCauses(facts),
   cancel_requested: (facts) => [
     {
       ...cause(
@@ -150,26 +112,58 @@ const EXPLAIN: Record<Waiting, Explain> = {
       since: facts.cancel_requested_at,
       holder: facts.calls[0]?.tool_call_id ?? null,
     },
-    ...(facts.open_child_count > 0 ? childCauses(facts) : []),
+    ...(facts.open_child_count + facts.unreported.length > 0 ? childCauses(facts) : []),
     ...stuckCauses(facts),
     ...lostCauses(facts),
   ],
 }
 
+function laneCauses({ holder, ahead, lane_key, status_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
+  // The commit that frees a lane gives its turn away: a free lane with runs in line was never handed over.
+  if (!holder)
+    return [missing(`The lane ${lane_key} is free, and nobody was given its turn.`, status_since)]
+  const evidence = `The lane ${lane_key} is held by ${holder.run_id}, which is ${holder.status}; ${ahead} ahead in line.`
+  return [
+    {
+      ...cause('lane.held_by', evidence, `wait for ${holder.run_id}, or stop it`),
+      since: status_since,
+      holder: holder.run_id,
+      current: ahead,
+    },
+  ]
+}
+
+function humanCauses({ questions, letters, status_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
+  if (questions.length > 0)
+    return questions.map(({ token_id, prompt, created_at }) => ({
+      ...cause('human.waiting', prompt, 'answer it: POST /runs/{run_id}/respond'),
+      since: created_at,
+      holder: token_id,
+    }))
+  if (letters === 0)
+    return [missing('It is parked without an open question.', status_since, 'cancel it')]
+  const evidence = 'Its question is answered, and the answer is on its way to it.'
+  return [{ ...cause('human.waiting', evidence, 'wait: it comes in seconds'), since: status_since }]
+}
+
 function queuedCauses({
   run_at,
+  due,
   holds_lane,
   status_since,
   queue,
   serving,
 }: WaitFacts): Omit<Cause, 'run_id'>[] {
-  if (!holds_lane && run_at !== null)
+  if (!holds_lane && run_at === null)
+    return [missing('It is next in its lane, and does not hold it.', status_since)]
+  if (!holds_lane && !(due && serving === 0)) {
+    const evidence = due
+      ? `It was due at ${run_at}, and is about to join its lane.`
+      : `It is not to begin before ${run_at}.`
     return [
-      {
-        ...cause('not_before', `It is not to begin before ${run_at}.`, 'wait, or cancel it'),
-        since: status_since,
-      },
+      { ...cause('not_before', evidence, due ? null : 'wait, or cancel it'), since: status_since },
     ]
+  }
   const causes: Omit<Cause, 'run_id'>[] = []
   if (queue.paused) {
     const why = queue.paused_reason === null ? '' : `: ${queue.paused_reason}`
@@ -209,14 +203,20 @@ function queuedCauses({
 }
 
 function childCauses(facts: WaitFacts): Omit<Cause, 'run_id'>[] {
-  const { open_children, open_child_count, status_since } = facts
+  const { open_children, open_child_count, unreported, status_since } = facts
+  const lost = unreported.map((child) => ({
+    ...missing(`${child} has ended, and its report is neither here nor on its way.`, status_since),
+    holder: child,
+  }))
   const [first] = open_children
+  if (!first && lost.length > 0) return lost
   const named = first
     ? `${first.run_id} (${first.agent}), which is ${first.status}`
     : 'a report of a run that has ended'
   const others = open_child_count > 1 ? `, and for ${open_child_count - 1} more` : ''
   const action = first ? `wait for ${first.run_id}, or interrupt it` : 'wait: it comes in seconds'
   return [
+    ...lost,
     {
       ...cause('child.waiting', `Waiting for ${named}${others}.`, action),
       since: status_since,
@@ -267,16 +267,6 @@ function lostCauses({ owner }: WaitFacts): Omit<Cause, 'run_id'>[] {
     },
   ]
 }
-
-const cause = (gate: Gate, evidence: string, action: string | null): Omit<Cause, 'run_id'> => ({
-  gate,
-  since: null,
-  holder: null,
-  limit: null,
-  current: null,
-  evidence,
-  action,
-})
 
 /** What the run waits for, and at the end of the chain what that waits for. */
 function summaryOf(facts: WaitFacts, causes: Cause[]): string {

@@ -13,6 +13,7 @@ export const GATES = [
   'human.waiting',
   'cancel.unacknowledged',
   'node.lost',
+  'waker.missing',
   'cycle',
   'progressing',
 ] as const

@@ -47,6 +47,12 @@ export interface WaitFacts {
   open_child_count: number
   /** Tool calls in flight. */
   calls: { tool_call_id: string; tool: string; started_at: string }[]
+  /** Letters to it that it has not taken up. */
+  letters: number
+  /** Delegated runs that have ended, of which it has neither a report nor a letter; no more than twenty are named. */
+  unreported: string[]
+  /** Its time has come. */
+  due: boolean
   questions: {
     token_id: string
     kind: string
@@ -90,6 +96,17 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'calls', (select coalesce(json_agg(json_build_object('tool_call_id', t.tool_call_id, 'tool', t.tool,
           'started_at', t.started_at) order by t.position), '[]')
         from runlane.agent_tool_results t where t.run_id = r.run_id and t.kind = 'tool' and t.outcome = 'started'),
+      'due', coalesce(r.run_at <= runlane.now(), false),
+      'letters', (select count(*)::int from runlane.run_inbox i where i.run_id = r.run_id),
+      'unreported', (select coalesce(json_agg(k.run_id order by k.run_id), '[]') from (select c.run_id
+        from runlane.agent_runs c where r.ended_at is null and c.parent_run_id = r.run_id and c.ended_at is not null
+          and not c.detached
+          and not exists (select from runlane.run_inbox i
+            where i.run_id = r.run_id and i.dedupe_key = 'report:' || c.run_id)
+          and not exists (select from runlane.agent_events e where e.run_id = r.run_id
+            and e.event_type in ('child_finished', 'delegation_cancelled')
+            and e.payload ->> 'child_run_id' = c.run_id)
+        order by c.run_id limit 20) as k),
       'questions', (select coalesce(json_agg(json_build_object('token_id', w.token_id, 'kind', w.kind,
           'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
         from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')

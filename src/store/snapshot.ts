@@ -43,16 +43,15 @@ const byIndex = (sql: Sql) => sql`
 
 /** Each count from an index of its own: to look into ten thousand wide rows takes longer than all the rest. */
 const countRuns = (sql: Sql) => sql<(SnapshotSummary & { timestamp: string })[]>`
-  select a.running, a.subagents_active,
+  select a.running, a.subagents_active, a.orphan,
     (select count(*)::int from runlane.agent_runs where stuck_reason is not null and ended_at is null) as stuck,
-    a.orphan,
     (select count(*)::int from runlane.agent_runs where status = 'waiting_on_lane')
       + (select count(*)::int from runlane.agent_runs where status = 'queued' and holds_lane)
       + (select count(*)::int from runlane.agent_runs where status = 'queued' and not holds_lane) as queued,
     (select count(*)::int from runlane.agent_runs where status = 'waiting_on_human') as parked,
     runlane.now() as timestamp
   from (select count(*)::int as running, count(parent_run_id)::int as subagents_active,
-      count(*) filter (where ${isOrphan(sql)})::int as orphan
+      (count(*) filter (where ${isOrphan(sql)}))::int as orphan
     from runlane.agent_runs r where owner_epoch is not null) as a`
 
 /**
@@ -64,9 +63,8 @@ const openRuns = (sql: Sql, limit: number) => sql<RunView[]>`
     (select run_id, 1 as place, coalesce(last_progress_at, status_since) as silent_since
       from runlane.agent_runs where stuck_reason is not null and ended_at is null order by 3, 1 limit ${limit})
     union all
-    (select r.run_id, case when ${isOrphan(sql)} then 2 else 3 end, coalesce(r.last_progress_at, r.status_since)
-      from runlane.agent_runs r where r.owner_epoch is not null and r.stuck_reason is null
-      order by 2, 3, 1 limit ${limit})
+    (select run_id, case when ${isOrphan(sql)} then 2 else 3 end, coalesce(last_progress_at, status_since)
+      from runlane.agent_runs r where owner_epoch is not null and stuck_reason is null order by 2, 3, 1 limit ${limit})
     union all
     (select run_id, 3, status_since from runlane.agent_runs
       where owner_epoch is null and ended_at is null and stuck_reason is null order by 3, 1 limit ${limit})

@@ -240,7 +240,7 @@ describe('is refused', () => {
   })
 })
 
-test('nothing is an orphan yet, so no action on orphans takes any run', async () => {
+test('where nothing is an orphan, an action on orphans takes no run', async () => {
   const [run] = await later(1)
   const { body } = await bulk('cancel', { orphan: true })
   expect(body).toMatchObject({ applied: 0, results: [] })
