@@ -123,6 +123,9 @@ export class Mailroom {
       // Reports wait for the next attempt; of a run that is over nobody reads them any more.
       if (isTerminal(row.status)) messages.push(...reports.map(unreadReport))
       if (messages.length === 0) return
+      // Nothing of it runs that could wait for them: what it has delegated ends first, by force.
+      if (messages.some(({ type }) => type === 'cancel.requested') && hasChildren(row))
+        await endBelow(runId)
       if (await this.decide(row, messages)) return
     }
   }
@@ -190,6 +193,9 @@ export class Mailroom {
     }
   }
 }
+
+const hasChildren = ({ chart, status }: HostedRow): boolean =>
+  !isTerminal(status) && (chart.context as { children?: number }).children !== 0
 
 const isAnswer = (message: RunMessage): message is MessageOf<'human.answered'> =>
   message.type === 'human.answered'

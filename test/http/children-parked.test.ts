@@ -1,0 +1,40 @@
+import { afterAll, expect, test } from 'vitest'
+import { api, type Run } from '../support/api.ts'
+import { eventually } from '../support/eventually.ts'
+import { freshDatabase } from '../support/fresh-database.ts'
+import { startService } from '../support/service.ts'
+import { scripted } from './setup.ts'
+
+/** Each crash of their node parks the runs that had recorded nothing yet. */
+let service = await startService({
+  databaseUrl: await freshDatabase(),
+  env: { RUNLANE_MAX_CRASHES: '1', RUNLANE_LEASE: '1s' },
+})
+afterAll(() => service.kill())
+const client = api(service)
+
+test('a parked run that is cancelled ends after what it has delegated', async () => {
+  const leaf = { agent: 'scripted', input: { steps: [{ think: 60_000 }] } }
+  const branch = { agent: 'scripted', input: { steps: [{ delegate: leaf }] } }
+  const root = await client.createRun(scripted([{ delegate: branch }]))
+  const tree = async (): Promise<Run[]> =>
+    (await client.get(`/runs?conversation_id=${root.conversation_id}`)).body.runs
+  await eventually(async () => {
+    const statuses = (await tree()).map(({ status }) => status)
+    return statuses.length === 3 && statuses[0] === 'running'
+  })
+  await service.kill()
+  service = await service.restart()
+  await eventually(async () => (await tree()).every(({ status }) => status === 'waiting_on_human'))
+
+  await client.cancel(root.run_id)
+
+  expect(await client.waitForRun(root.run_id)).toMatchObject({ status: 'cancelled' })
+  const ends = await Promise.all(
+    (await tree()).map(async ({ run_id }) => (await client.events(run_id)).at(-1)),
+  )
+  // Newest first, as lists are: the leaf, its parent, the root.
+  expect(ends.map((end) => end?.payload.to)).toEqual(['cancelled', 'cancelled', 'cancelled'])
+  const ids = ends.map((end) => Number(end?.id))
+  expect(ids).toEqual(ids.toSorted((a, b) => a - b))
+})
