@@ -221,6 +221,11 @@ export interface Client {
     target: string,
     options?: CommandOptions & { readonly force?: boolean | undefined },
   ): Promise<t.Commanded>
+  /**
+   * Cancels a child run alone; its parent is told, and goes on as its code decides.
+   * @throws {RunlaneError} `not_a_subagent`, `not_cancellable`.
+   */
+  interruptSubagent(runId: string, options?: PlainCommandOptions): Promise<t.Commanded>
   /** Recycles every stuck run, and answers which. */
   sweep(options?: PlainCommandOptions): Promise<t.Sweep>
   /**

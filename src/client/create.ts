@@ -147,6 +147,8 @@ const operatingOf = (http: Http) =>
       command(http, `${RUNTIME}${route`/runs/${target}/stop`}`, options, { reason }),
     recycleRun: (target, { reason, force, ...options } = {}) =>
       command(http, `${RUNTIME}${route`/runs/${target}/recycle`}`, options, { reason, force }),
+    interruptSubagent: (runId, { reason, ...options } = {}) =>
+      command(http, `${RUNTIME}${route`/subagents/${runId}/interrupt`}`, options, { reason }),
     bulkRuns: (action, filter, { reason, dryRun, cursor, signal, idempotencyKey = newKey() }) => {
       const { conversationId, laneKey, runIds, ...rest } = filter
       const names = { conversation_id: conversationId, lane_key: laneKey, run_ids: runIds }
