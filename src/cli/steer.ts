@@ -26,6 +26,13 @@ export const cancel = (context: Context, [runId = '']: readonly string[], option
 export const stop = (context: Context, [target = '']: readonly string[], options: SteerOptions) =>
   ended(context, options.wait, context.client.stopRun(target, asked(context, options)))
 
+/** `runlane run interrupt` */
+export const interrupt = (
+  context: Context,
+  [runId = '']: readonly string[],
+  options: SteerOptions,
+) => ended(context, undefined, context.client.interruptSubagent(runId, asked(context, options)))
+
 /** `runlane run recycle` */
 export const recycle = (
   context: Context,

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { duration, resolved, waitOption } from './options.ts'
 import type { Does } from './program.ts'
-import { cancel, extend, fork, recycle, respond, resume, stop, sweep } from './steer.ts'
+import { cancel, extend, fork, interrupt, recycle, respond, resume, stop, sweep } from './steer.ts'
 
 const TARGET = '<run_or_conversation_id>'
 
@@ -65,6 +65,13 @@ export function steeringCommands(command: Command, does: Does): void {
     extend,
   )
   does(ending('stop', 'ends a run after its current step (admins)').argument(TARGET), stop)
+  does(
+    steering(
+      'interrupt',
+      'cancels a child run alone; its parent goes on as it decides (admins)',
+    ).argument('<run_id>'),
+    interrupt,
+  )
   does(
     ending('recycle', 'ends a stuck run by force (admins)')
       .argument(TARGET)

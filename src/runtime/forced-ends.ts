@@ -52,8 +52,8 @@ export class ForcedEnds {
 
   /** Ends what a run has delegated, all that is still open. The run itself is cut off first, so that it delegates no more. */
   async endBelow(runId: string): Promise<void> {
-    this.#options.host.find(runId)?.endSession()
     const below = await this.#options.loadBelow(runId)
+    this.#options.host.find(runId)?.endSession()
     for (const level of Map.groupBy(below, ({ depth }) => depth).values())
       await Promise.all(level.map(({ run_id }) => this.#endOne(run_id, null, goneAbove(runId))))
   }

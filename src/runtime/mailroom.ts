@@ -102,7 +102,7 @@ export class Mailroom {
       const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
       if (messages.length + reports.length === 0) return
       if (host.has(runId)) {
-        for (const childRunId of reports) void host.reported(runId, childRunId)
+        for (const childRunId of reports) this.#report(runId, childRunId)
         if (
           messages.some(
             (one) => one.type === 'run.recycled' && host.find(runId)?.ledger.accepts(one),
@@ -128,6 +128,14 @@ export class Mailroom {
         await endBelow(runId)
       if (await this.decide(row, messages)) return
     }
+  }
+
+  /** Its letter stays until the report is recorded, so what fails here is tried again. */
+  #report(runId: string, childRunId: string): void {
+    const { host, log } = this.#options
+    host.reported(runId, childRunId).catch((error: unknown) => {
+      log.warn({ run_id: runId, problem: String(error) }, 'a report was not delivered yet')
+    })
   }
 
   /**

@@ -130,7 +130,11 @@ export function supervisorOf(options: SupervisionOptions): {
     watchdog: new Watchdog({
       runs: () => [...parts().host.runs].map((one) => one.watched(monotonicMs())),
       ...watchdog,
-      end: (runId, messages) => end(runId, null, messages),
+      isAway: () => parts().lease.reachableForMs === 0,
+      end: (runId, messages) =>
+        end(runId, null, messages).catch((error: unknown) =>
+          log.warn({ run_id: runId, problem: String(error) }, 'a stuck run could not be ended yet'),
+        ),
       ...clock,
     }),
     reconciler,

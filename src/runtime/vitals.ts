@@ -31,6 +31,7 @@ export class Vitals {
   forgive(ms: number): void {
     this.startedAt += ms
     this.movedAt += ms
+    if (this.stuck) this.stuck.at += ms
     for (const call of this.tools.values()) call.movedAt += ms
   }
 

@@ -60,6 +60,8 @@ export interface WatchdogOptions {
   limits: WatchdogLimits
   /** Whether runs that are stuck for so long are ended, or only told of. */
   autoTerminate: AutoTerminate
+  /** The database is away: whatever its runs do, nothing of it can be recorded. */
+  isAway: () => boolean
   /** Ends a run by force. */
   end(runId: string, messages: RunMessage[]): Promise<unknown>
   monotonicMs: () => number
@@ -92,9 +94,11 @@ interface Due {
  */
 export class Watchdog {
   #options: WatchdogOptions
+  #lookedAt: number
 
   constructor(options: WatchdogOptions) {
     this.#options = options
+    this.#lookedAt = options.monotonicMs()
   }
 
   /** So long it was not the runs that were silent, it was this process. */
@@ -104,8 +108,14 @@ export class Watchdog {
 
   /** Answers what it has spared because too many would have been ended at once. */
   look(): Held[] {
-    const { limits, monotonicMs, now } = this.#options
+    const { limits, monotonicMs, now, isAway } = this.#options
     const at = monotonicMs()
+    const sinceLook = at - this.#lookedAt
+    this.#lookedAt = at
+    if (isAway()) {
+      this.forgive(sinceLook)
+      return []
+    }
     const runs = [...this.#options.runs()]
     const due: Due[] = []
     for (const run of runs) {

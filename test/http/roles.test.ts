@@ -150,12 +150,12 @@ const ask = async (
   return { status, headers, body: isProblem ? JSON.parse(text) : text }
 }
 
-/** Rows of all tables but the audit trail: a refused request leaves them as they are. */
+/** Rows of all tables but the audit trail and who reads streams: a refused request leaves them as they are. */
 const rowCounts = async (): Promise<Record<string, number>> => {
   const tables = await sql<
     { name: string }[]
   >`select table_name as name from information_schema.tables
-    where table_schema = 'runlane' and table_name <> 'audit_events'`
+    where table_schema = 'runlane' and table_name not in ('audit_events', 'readers')`
   const counts = await Promise.all(
     tables.map(async ({ name }) => {
       const [row] = await sql`select count(*)::int as n from ${sql(`runlane.${name}`)}`

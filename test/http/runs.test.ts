@@ -34,7 +34,7 @@ const RUN_FIELDS = [
     'output',
   ],
   ...['error_message', 'error_code', 'current_checkpoint_id', 'metadata', 'resume_blocker'],
-  ...['trace_id', 'children', 'usage', 'cancel'],
+  ...['trace_id', 'children', 'usage', 'cancel', 'forked_from'],
 ]
 
 const soon = (ms: number): string => new Date(Date.now() + ms).toISOString()

@@ -45,7 +45,7 @@ describe.each(DATABASES)('on %s', (database) => {
     const [delivery, ...others] = await told(run, COMPLETED)
 
     expect(others).toEqual([])
-    const { input: _input, age_ms, ...ended } = (await read(run.run_id)) as Json
+    const { input: _input, cancel: _cancel, age_ms, ...ended } = (await read(run.run_id)) as Json
     expect(delivery?.event).toMatchObject({
       specversion: '1.0',
       source: `/runs/${run.run_id}`,

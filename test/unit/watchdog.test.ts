@@ -25,6 +25,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
     forgive: (ms) => {
       run.attemptSince += ms
       run.silentSince += ms
+      if (run.stuckSince !== null) run.stuckSince += ms
     },
     send: (message) => {
       said.push(message)
@@ -37,10 +38,12 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
     },
     ...facts,
   }
+  const outside = { away: false }
   const watchdog = new Watchdog({
     runs: () => [run],
     limits: LIMITS,
     autoTerminate,
+    isAway: () => outside.away,
     end: async (_runId, messages) => said.push(...messages),
     monotonicMs: () => now,
     now: () => now,
@@ -58,7 +61,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
     supervisor.tick()
   }
   const reasons = () => said.map(({ type, stuck_reason }) => stuck_reason ?? type)
-  return { run, said, reasons, pass, freeze, at: () => now }
+  return { run, said, reasons, pass, freeze, outside, at: () => now }
 }
 
 describe('each clock finds what it is for, at its limit and not before', () => {
@@ -182,6 +185,7 @@ describe('many runs at once', () => {
       runs: () => [...bad, ...good].map(({ run }) => run),
       limits: LIMITS,
       autoTerminate: auto,
+      isAway: () => false,
       end: async (runId) => ended.push(runId),
       monotonicMs: () => 1_000_000 + now,
       now: () => now,
@@ -248,6 +252,18 @@ describe('nobody is flagged for what is not theirs', () => {
     expect(reasons()).toEqual([])
     pass(1)
     expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
+  })
+
+  test('while the database is away no clock runs, and nobody is ended for having been stuck', () => {
+    const { pass, reasons, outside } = stage({}, { mode: 'on', afterMs: 60_000 })
+    pass(31)
+    outside.away = true
+    pass(3_600)
+    outside.away = false
+    pass(59)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
+    pass(2)
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)', 'run.recycled'])
   })
 
   test('what is found is told once', () => {
