@@ -142,7 +142,7 @@ test('of an agent that says so is cancelled when it has been an orphan for so lo
     stuck_reason: 'orphan(500ms)',
     limit_ms: 500,
   })
-  expect(payloadOf('cancel_requested')).toEqual({
+  expect(payloadOf('cancel_requested')).toMatchObject({
     by: 'watchdog',
     reason: 'nobody has read it for 500ms',
   })
