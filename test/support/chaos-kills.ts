@@ -8,11 +8,11 @@ import { seeded } from './random.ts'
 import type { Service } from './service.ts'
 
 /** Kills of one database's test in total. */
-export const KILLS = Number(process.env['CHAOS_KILLS'] ?? 100)
+export const KILLS = Number(process.env['CHAOS_KILLS'] ?? 50)
 /** The same seed repeats the same scripts and moments, though not the same races. */
 export const SEED = Number(process.env['CHAOS_SEED'] ?? Date.now() % 1_000_000)
 
-/** Beyond the questions, crash loops must not park what a hundred kills hit again and again. */
+/** Beyond the questions, crash loops must not park what all those kills hit again and again. */
 export const CHAOS_ENV = { RUNLANE_LEASE: '1s', RUNLANE_MAX_CRASHES: '1000' }
 
 export type KillOptions = {

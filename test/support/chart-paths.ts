@@ -86,8 +86,8 @@ export function eventsAt({ context }: RunSnapshot): RunEvent[] {
 const isFar = ({ context }: RunSnapshot): boolean =>
   context.attempt > 2 ||
   context.tools + context.children > 2 ||
-  // Children outlive the attempt: one that a later one finds is enough.
-  (context.attempt > 1 && context.children > 1) ||
+  // A later attempt does what the first one did; one call of either kind is enough to see what it finds and leaves.
+  (context.attempt > 1 && context.tools + context.children > 1) ||
   // Whatever a run does while it is stuck or unread, it does without: its first attempt shows all there is to see.
   ((context.stuck_clock !== null || context.orphan) &&
     (context.attempt > 1 || context.tools + context.children > 1))
