@@ -14,8 +14,11 @@ import {
   type RunStatus,
 } from './rows.ts'
 
+/** What only the host of a run reads: the chart is by far the longest part of a row, and a list may have a thousand. */
+type Inner = 'chart' | 'line_events' | 'line_since' | 'version' | 'record_id'
+
 /** A run as callers see it: the row, its metadata, and who hosts it. */
-export interface RunView extends RunRow {
+export interface RunView extends Omit<RunRow, Inner> {
   metadata: Record<string, Json>
   node_id: string | null
   age_ms: number
@@ -51,7 +54,12 @@ export const isOrphan = (sql: Sql) =>
   sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
 
 export const viewColumns = (sql: Sql) => sql`
-  r.*, p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
+  r.run_id, r.conversation_id, r.parent_run_id, r.root_run_id, r.agent, r.surface, r.created_by, r.owner, r.status, r.detail,
+  r.lane_key, r.lane_position, r.holds_lane, r.queue, r.priority, r.run_at, r.attempt, r.owner_epoch, r.last_sequence,
+  r.cancel_requested_at, r.phase, r.saying, r.tool, r.error_code, r.error_message, r.checkpoint_id, r.checkpoint_type,
+  r.stuck_reason, r.stuck_since, r.children, r.detached, r.turn_extended_ms, r.model, r.input_tokens, r.output_tokens,
+  r.created_at, r.started_at, r.ended_at, r.status_since, r.last_heartbeat_at, r.last_progress_at,
+  p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
   case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t
