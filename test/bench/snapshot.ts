@@ -93,15 +93,15 @@ async function load(signal: AbortSignal): Promise<number> {
   return posts.length
 }
 
-async function ask(url: string, due: number): Promise<{ ms: number; summary: unknown }> {
-  const answer = await fetch(url, { headers: { authorization: `Bearer ${service.token}` } })
+async function ask(due: number): Promise<{ ms: number; summary: unknown }> {
+  const address = `${service.url}/api/v1/admin/agent-runtime/snapshot?limit=${LIMIT}`
+  const answer = await fetch(address, { headers: { authorization: `Bearer ${service.token}` } })
   const text = await answer.text()
   const ms = performance.now() - due
   return { ms, summary: JSON.parse(text).summary }
 }
 
 async function measure(): Promise<void> {
-  const url = `${service.url}/api/v1/admin/agent-runtime/snapshot?limit=${LIMIT}`
   const abort = new AbortController()
   const loaded = load(abort.signal)
   const asked: Promise<{ ms: number; summary: unknown }>[] = []
@@ -111,7 +111,7 @@ async function measure(): Promise<void> {
   for (let nth = 0; nth < SECONDS; nth += 1) {
     const due = startedAt + nth * 1000
     await delay(Math.max(0, due - performance.now()))
-    asked.push(ask(url, due))
+    asked.push(ask(due))
   }
   const answers = await Promise.all(asked)
   const after = cpu()

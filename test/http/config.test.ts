@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -104,6 +104,21 @@ test('an unknown RUNLANE_ name stops the start with the nearest known one', asyn
     'unknown setting RUNLANE_CONCURENCY, did you mean RUNLANE_CONCURRENCY?\n',
   )
   expect(stderr).toMatch(/^unknown setting RUNLANE_XYZZY$/m)
+})
+
+test('a data directory that is not there yet is made, for this user alone, with the database in it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'runlane-test-'))
+  const dataDir = join(folder, 'not', 'yet')
+  const service = await startService({ dataDir })
+  onTestFinished(async () => {
+    await service.kill()
+    rmSync(folder, { recursive: true })
+  })
+
+  const { createRun, waitForRun } = api(service)
+  const { run_id } = await createRun({ agent: 'scripted', input: { steps: [] } })
+  expect((await waitForRun(run_id)).status).toBe('completed')
+  expect((statSync(dataDir).mode & 0o077).toString(8)).toBe('0')
 })
 
 test('a data directory in use is refused with the process that has it, and left unharmed', async () => {

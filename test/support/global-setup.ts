@@ -1,8 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PGlite } from '@electric-sql/pglite'
 import type { TestProject } from 'vitest/node'
+import { openDatabase } from '../../src/store/database.ts'
+import { startEmbedded } from '../../src/store/embedded.ts'
+import { migrate } from '../../src/store/migrate.ts'
 import { startPostgres } from './postgres.ts'
 
 declare module 'vitest' {
@@ -13,15 +15,16 @@ declare module 'vitest' {
 }
 
 /**
- * One Postgres for the whole test run; `TEST_DATABASE_URL` names one that is there already. And an empty database for the
- * services that run on the embedded one: each gets a copy of it (`EMPTY_DATABASE`).
+ * One Postgres for the whole test run; `TEST_DATABASE_URL` names one that is there already. And what hundreds of services
+ * would otherwise make anew: a migrated embedded database, of which each gets a copy (`MIGRATED_DATABASE`), and their compiled
+ * code (`COMPILE_CACHE`).
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(tmpdir(), 'runlane-empty-'))
-  const empty = join(folder, 'database')
+  const folder = await mkdtemp(join(tmpdir(), 'runlane-template-'))
   const given = process.env['TEST_DATABASE_URL']
-  const [server] = await Promise.all([given ? null : startPostgres(), makeEmpty(empty)])
-  process.env['EMPTY_DATABASE'] = empty
+  const [server] = await Promise.all([given ? null : startPostgres(), migrateEmbedded(folder)])
+  process.env['MIGRATED_DATABASE'] = join(folder, 'database')
+  process.env['COMPILE_CACHE'] = join(folder, 'compiled')
   project.provide('databaseUrl', server?.url ?? given ?? '')
   return async () => {
     await server?.remove()
@@ -29,7 +32,10 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   }
 }
 
-async function makeEmpty(folder: string): Promise<void> {
-  const database = await PGlite.create(folder)
+async function migrateEmbedded(folder: string): Promise<void> {
+  const embedded = await startEmbedded(folder)
+  const database = openDatabase(embedded.target)
+  await migrate(database.reads)
   await database.close()
+  await embedded.close()
 }

@@ -110,9 +110,9 @@ const freshDataDir = (): string => {
   const dataDir = mkdtempSync(join(tmpdir(), 'runlane-test-'))
   // The wait is for the services that live in it, which are killed at the same time.
   afterUs('sleep 1; rm -rf "$0"', dataDir)
-  // Making an empty database takes seconds, a copy of one does not. It has nothing of Runlane in it.
-  const empty = process.env['EMPTY_DATABASE']
-  if (empty !== undefined) cpSync(empty, join(dataDir, 'database'), { recursive: true })
+  // Making a database takes seconds, a copy of one does not.
+  const migrated = process.env['MIGRATED_DATABASE']
+  if (migrated !== undefined) cpSync(migrated, join(dataDir, 'database'), { recursive: true })
   return dataDir
 }
 
@@ -158,6 +158,8 @@ const inherited = (): Record<string, string> => {
     const value = process.env[name]
     if (value !== undefined) env[name] = value
   }
+  const compiled = process.env['COMPILE_CACHE']
+  if (compiled !== undefined) env['NODE_COMPILE_CACHE'] = compiled
   return env
 }
 
