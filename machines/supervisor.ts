@@ -2,7 +2,7 @@
  * What supervises the runs of one node: it looks at those that it hosts, asks who reads them, and reconciles what the
  * database says with what is. It is the root of the node's actor system; the node and its runs are actors in it.
  *
- * Pure: one scheduler sends `clock.ticked`, `src/runtime/supervisor.ts` performs what the chart names and tells what came
+ * Pure: one scheduler sends `clock.ticked`, `src/runtime/supervision/supervisor.ts` performs what the chart names and tells what came
  * of it. Nothing looks or reconciles but by a transition of this chart. Diagram: `machines/README.md`.
  */
 import { assign, setup } from 'xstate'

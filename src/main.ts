@@ -21,7 +21,7 @@ import { createLogger } from './log.ts'
 import { Metrics } from './metrics/metrics.ts'
 import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
-import { startSentinel } from './runtime/sentinel.ts'
+import { startSentinel } from './runtime/supervision/sentinel.ts'
 import { findDeclared, listDeclared } from './store/agents.ts'
 import {
   type Database,

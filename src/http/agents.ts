@@ -4,7 +4,7 @@ import { BUILT_IN_NAMES } from '../agents/define.ts'
 import type { AgentCard } from '../agents/source.ts'
 import { Refusal } from '../errors.ts'
 import { hashJson, type Json } from '../json.ts'
-import type { Caller } from '../runtime/commands.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
 import {
   countActive,
   DECLARED_MAX,

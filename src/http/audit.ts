@@ -1,5 +1,5 @@
 import { newRecordId } from '../ids.ts'
-import type { Caller } from '../runtime/commands.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
 import type { AuditDraft } from '../store/flush.ts'
 
 /** Of the target, what the action has changed: small, and never a secret. */

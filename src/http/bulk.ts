@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
-import type { Caller } from '../runtime/commands.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
 import {
   type BulkAction,
   type BulkFilter,

@@ -1,7 +1,7 @@
 import type { Context } from 'hono'
 import { Refusal } from '../errors.ts'
 import { hashJson } from '../json.ts'
-import type { Caller } from '../runtime/commands.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
 import type { Sql } from '../store/database.ts'
 import { findRequest, type KeptRequest, type RequestKey } from '../store/request-keys.ts'
 import { invalid } from './body.ts'

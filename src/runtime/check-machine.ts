@@ -1,7 +1,7 @@
 import { RUN_MACHINE_VERSION, type RunMachine } from '../../machines/run.ts'
 import type { Sql } from '../store/database.ts'
 import { recordMachine } from '../store/nodes.ts'
-import { machineHash } from './codec.ts'
+import { machineHash } from './run/codec.ts'
 import type { Logger } from './log.ts'
 
 /**

@@ -1,10 +1,10 @@
 import type { Database } from '../store/database.ts'
 import { anyNodeLost, listNodes } from '../store/nodes.ts'
 import { loadHostedMany, nextDueInMs, ownedRunIds, pendingInbox, whatWaits } from '../store/runs.ts'
-import type { Committer } from './committer.ts'
-import type { Host } from './host.ts'
+import type { Committer } from './commit/committer.ts'
+import type { Host } from './run/host.ts'
 import type { Lease } from './lease.ts'
-import type { Mailroom } from './mailroom.ts'
+import type { Mailroom } from './commands/mailroom.ts'
 
 export interface LookoutOptions {
   database: Database

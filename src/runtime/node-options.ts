@@ -4,7 +4,7 @@ import type { NodeFacts } from '../executors/local/compose.ts'
 import type { StartSession } from '../executors/local/executor.ts'
 import type { Database } from '../store/database.ts'
 import type { Logger } from './log.ts'
-import type { SupervisionOptions } from './supervision.ts'
+import type { SupervisionOptions } from './supervision/supervision.ts'
 
 type Supervised =
   | 'watchdog'

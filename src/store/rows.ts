@@ -28,7 +28,7 @@ export type CheckpointType =
   | 'human_pause'
   | 'final'
 
-/** The chart's snapshot as stored: what `runtime/codec.ts` encodes. */
+/** The chart's snapshot as stored: what `runtime/run/codec.ts` encodes. */
 export interface EncodedChart {
   version: number
   value: Json

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { runMachine } from '../../machines/run.ts'
-import { decodeChart, encodeChart, newChart } from '../../src/runtime/codec.ts'
+import { decodeChart, encodeChart, newChart } from '../../src/runtime/run/codec.ts'
 
 test('a snapshot of another version or of a state that is not in the chart is refused', () => {
   const stored = encodeChart(newChart(runMachine, { delayed: false, hold_lane_on_human: false }))

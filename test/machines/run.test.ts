@@ -8,8 +8,8 @@ import {
   newChart,
   type RunSnapshot,
   statusOf,
-} from '../../src/runtime/codec.ts'
-import { transitionOf } from '../../src/runtime/decide.ts'
+} from '../../src/runtime/run/codec.ts'
+import { transitionOf } from '../../src/runtime/run/decide.ts'
 import { isTerminal, STATUSES, type EncodedChart } from '../../src/store/rows.ts'
 import { runMutants } from '../support/chart-mutants.ts'
 import { endOf, eventsAt, reachableStates, RUN_INPUTS } from '../support/chart-paths.ts'

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Cause } from '../../src/runtime/cause.ts'
-import { diagnose } from '../../src/runtime/diagnosis.ts'
+import type { Cause } from '../../src/runtime/diagnosis/cause.ts'
+import { diagnose } from '../../src/runtime/diagnosis/diagnosis.ts'
 import { openDatabase, type Sql } from '../../src/store/database.ts'
 import { waitFacts } from '../../src/store/diagnosis.ts'
 import { migrate } from '../../src/store/migrate.ts'

@@ -1,6 +1,6 @@
 /** A process with a sentinel whose main thread blocks for so long as its argument says, in milliseconds, and then ends. */
 import { systemClock } from '../../src/clock.ts'
-import { startSentinel } from '../../src/runtime/sentinel.ts'
+import { startSentinel } from '../../src/runtime/supervision/sentinel.ts'
 
 const blockMs = Number(process.argv[2])
 const { monotonicMs } = systemClock

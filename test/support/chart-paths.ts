@@ -1,7 +1,7 @@
 import { getAdjacencyMap, getShortestPaths } from 'xstate/graph'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import type { RunEvent, RunInput } from '../../machines/run-setup.ts'
-import type { RunSnapshot } from '../../src/runtime/codec.ts'
+import type { RunSnapshot } from '../../src/runtime/run/codec.ts'
 
 /** One event and the state that it leads to. */
 export interface ChartStep {

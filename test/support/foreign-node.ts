@@ -1,5 +1,5 @@
 import type postgres from 'postgres'
-import type { RunMessage } from '../../src/runtime/messages.ts'
+import type { RunMessage } from '../../src/runtime/run/messages.ts'
 import type { RunDraft, RunRecord } from '../../src/store/flush.ts'
 import { runDraft } from './run-drafts.ts'
 import type { StoreStage } from './store-stage.ts'

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import type { RunInput } from '../../machines/run-setup.ts'
-import { encodeChart, newChart } from '../../src/runtime/codec.ts'
+import { encodeChart, newChart } from '../../src/runtime/run/codec.ts'
 import type { CreateGroup, Flush, RunDraft } from '../../src/store/flush.ts'
 
 const PLAIN: RunInput = { delayed: false, hold_lane_on_human: false }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { RunEvent } from '../../machines/run-setup.ts'
-import type { RunMessage } from '../../src/runtime/messages.ts'
+import type { RunMessage } from '../../src/runtime/run/messages.ts'
 import type { SessionCall } from '../../src/agents/port.ts'
 import { newRunId } from '../../src/ids.ts'
 

@@ -1,5 +1,5 @@
-import { Ledger } from '../../src/runtime/ledger.ts'
-import type { RunMessage } from '../../src/runtime/messages.ts'
+import { Ledger } from '../../src/runtime/run/ledger.ts'
+import type { RunMessage } from '../../src/runtime/run/messages.ts'
 import { commitFlush } from '../../src/store/commits.ts'
 import {
   type Database,

@@ -1,8 +1,8 @@
-import { Audience } from '../../src/runtime/audience.ts'
-import { Readers } from '../../src/runtime/readers.ts'
-import { Reconciler } from '../../src/runtime/reconciler.ts'
-import { Supervisor } from '../../src/runtime/supervisor.ts'
-import type { Watchdog } from '../../src/runtime/watchdog.ts'
+import { Audience } from '../../src/runtime/supervision/audience.ts'
+import { Readers } from '../../src/runtime/supervision/readers.ts'
+import { Reconciler } from '../../src/runtime/supervision/reconciler.ts'
+import { Supervisor } from '../../src/runtime/supervision/supervisor.ts'
+import type { Watchdog } from '../../src/runtime/supervision/watchdog.ts'
 
 const silent = { info: () => {}, warn: () => {}, error: () => {} }
 

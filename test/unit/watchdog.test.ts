@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { type AutoTerminate, Watchdog, type Watched } from '../../src/runtime/watchdog.ts'
+import {
+  type AutoTerminate,
+  Watchdog,
+  type Watched,
+} from '../../src/runtime/supervision/watchdog.ts'
 import { ticking } from '../support/ticking.ts'
 
 const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { deliveriesOf, noticeType } from '../../src/runtime/notices.ts'
+import { deliveriesOf, noticeType } from '../../src/runtime/run/notices.ts'
 import type { RunRecord } from '../../src/store/flush.ts'
 import { pauseMs } from '../../src/webhooks/backoff.ts'
 import { Places } from '../../src/webhooks/places.ts'

@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { Refusal } from '../../errors.ts'
-import type { Caller } from '../../runtime/commands.ts'
+import type { Caller } from '../../runtime/commands/commands.ts'
 import type { Visibility } from '../../store/rows.ts'
 import { VISIBILITIES } from '../../store/rows.ts'
 import { type Role, ROLES } from '../contract/endpoint.ts'

@@ -1,6 +1,6 @@
 /** The objects of the answers. */
 import { z } from 'zod'
-import { GATES } from '../../runtime/gates.ts'
+import { GATES } from '../../runtime/diagnosis/gates.ts'
 import { VISIBILITIES } from '../../store/rows.ts'
 import { json, jsonObject, nextCursor, status, time } from './values.ts'
 

@@ -1,0 +1,209 @@
+import type { RunMachine } from '../../../machines/run.ts'
+import type { Json } from '../../json.ts'
+import type { KeyDraft } from '../../store/flush.ts'
+import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '../../store/rows.ts'
+import type { Committer } from '../commit/committer.ts'
+import type { Host } from '../run/host.ts'
+import { Ledger } from '../run/ledger.ts'
+import { childOfReport, messageOfLetter, unreadReport } from './letters.ts'
+import type { Logger } from '../log.ts'
+import type { MessageOf, RunMessage } from '../run/messages.ts'
+import { retried } from '../retried.ts'
+
+export interface MailroomOptions {
+  machine: RunMachine
+  nodeId: string
+  host: Host
+  committer: Committer
+  inboxOf: (runId: string) => Promise<InboxRow[]>
+  waitpointsOf: (runId: string) => Promise<WaitpointRow[]>
+  loadRun: (runId: string) => Promise<HostedRow | undefined>
+  /** Ends by force what a run has delegated. */
+  endBelow: (runId: string) => Promise<void>
+  /** Tells the owner on another node that it has mail. */
+  hint: () => void
+  log: Logger
+}
+
+/** Lost races against other nodes on one run before the next round of the inbox is left to go on. */
+const TRIES = 8
+const OPERATOR = 1
+/** Runs that get their mail at the same time. */
+const LANES = 16
+
+/**
+ * Brings inbox letters to their runs. The run of this node gets them as messages; a run without an owner (queued,
+ * waiting, parked, terminal) is decided here by compare-and-set on its version, on any node; another node's gets a hint.
+ */
+export class Mailroom {
+  #options: MailroomOptions
+  /** Deliveries under way, and the one after each: it has not read the inbox yet, so it does for all that ask now. */
+  #delivering = new Map<string, { done: Promise<void>; next: Promise<void> | null }>()
+
+  constructor(options: MailroomOptions) {
+    this.#options = options
+  }
+
+  /** Delivers what is in the inbox of a run. One delivery per run at a time; never throws. */
+  deliver(runId: string): Promise<void> {
+    const underWay = this.#delivering.get(runId)
+    if (!underWay) return this.#start(runId)
+    underWay.next ??= underWay.done.then(() => this.#start(runId))
+    return underWay.next
+  }
+
+  #start(runId: string): Promise<void> {
+    const done = this.#deliver(runId)
+      .catch((error: unknown) => {
+        this.#options.log.warn({ run_id: runId, problem: String(error) }, 'mail not delivered yet')
+      })
+      .finally(() => {
+        if (delivery.next === null) this.#delivering.delete(runId)
+      })
+    const delivery: { done: Promise<void>; next: Promise<void> | null } = { done, next: null }
+    this.#delivering.set(runId, delivery)
+    return done
+  }
+
+  async deliverAll(runIds: string[]): Promise<void> {
+    const waiting = [...runIds]
+    const lane = async (): Promise<void> => {
+      for (let runId = waiting.pop(); runId !== undefined; runId = waiting.pop())
+        await this.deliver(runId)
+    }
+    await Promise.all(Array.from({ length: Math.min(LANES, runIds.length) }, lane))
+  }
+
+  /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
+  async replaceInput(runId: string, input: Json, key: KeyDraft | null): Promise<boolean> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const row = await this.#options.loadRun(runId)
+      if (row?.status !== 'waiting_on_lane') return false
+      if (await this.decide(row, [{ type: 'input.replaced', input, key }])) return true
+    }
+    return false
+  }
+
+  /**
+   * Keeps a result that came after its run was ended by force: an event for people to see. The chart is not asked, since
+   * nothing is decided by it.
+   */
+  keepLate(runId: string, output: Json): void {
+    retried(() => this.#keepLate(runId, output)).catch((error: unknown) =>
+      this.#options.log.warn({ run_id: runId, problem: String(error) }, 'a late result is lost'),
+    )
+  }
+
+  async #deliver(runId: string): Promise<void> {
+    const { nodeId, host, inboxOf, loadRun, endBelow, hint } = this.#options
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const letters = await inboxOf(runId)
+      const messages = letters.flatMap((letter) => messageOfLetter(letter, nodeId) ?? [])
+      const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
+      if (messages.length + reports.length === 0) return
+      if (host.has(runId)) {
+        for (const childRunId of reports) this.#report(runId, childRunId)
+        if (
+          messages.some(
+            (one) => one.type === 'run.recycled' && host.find(runId)?.ledger.accepts(one),
+          )
+        )
+          await endBelow(runId)
+        // Answered when it is committed: whoever asked sees it in the run from then on.
+        const settled = messages.map(
+          (message) =>
+            new Promise((resolve) => void host.send(runId, message, () => resolve(null))),
+        )
+        await Promise.all(settled)
+        return
+      }
+      const row = await loadRun(runId)
+      if (!row) return
+      if (row.owner_epoch !== null) return hint()
+      // Reports wait for the next attempt; of a run that is over nobody reads them any more.
+      if (isTerminal(row.status)) messages.push(...reports.map(unreadReport))
+      if (messages.length === 0) return
+      // Nothing of it runs that could wait for them: what it has delegated ends first, by force.
+      if (messages.some(({ type }) => type === 'cancel.requested') && hasChildren(row))
+        await endBelow(runId)
+      if (await this.decide(row, messages)) return
+    }
+  }
+
+  /** Its letter stays until the report is recorded, so what fails here is tried again. */
+  #report(runId: string, childRunId: string): void {
+    const { host, log } = this.#options
+    host.reported(runId, childRunId).catch((error: unknown) => {
+      log.warn({ run_id: runId, problem: String(error) }, 'a report was not delivered yet')
+    })
+  }
+
+  /**
+   * Decides on a run that no actor of this node has, as its row was read; false when it has changed since, or takes none of
+   * the messages. One that has an owner elsewhere is taken from it only by being ended.
+   */
+  async decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+    const ledger = await this.#decided(row, messages)
+    return ledger.dirty && this.#write(ledger)
+  }
+
+  async #keepLate(runId: string, output: Json): Promise<void> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const row = await this.#options.loadRun(runId)
+      // Gone on elsewhere, it will have a result of its own.
+      if (!row || !isTerminal(row.status) || row.status === 'completed') return
+      const ledger = Ledger.restore(row, this.#options.machine)
+      ledger.event('late_result', OPERATOR, { status: 'completed', output })
+      if (await this.#write(ledger)) return
+    }
+  }
+
+  /** False when the run has changed since it was read. */
+  #write(ledger: Ledger): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      this.#options.committer.enlist({
+        take: () => ledger.take(),
+        committed: () => resolve(true),
+        refused: (reason, problem) => {
+          if (reason === 'fenced') resolve(false)
+          else reject(new Error(problem))
+        },
+      })
+    })
+  }
+
+  /** Tokens of the questions that a run still waits on. */
+  async #pendingTokens(runId: string): Promise<string[]> {
+    const waitpoints = await this.#options.waitpointsOf(runId)
+    return waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : []))
+  }
+
+  async #decided(row: HostedRow, messages: RunMessage[]): Promise<Ledger> {
+    const { machine, log } = this.#options
+    const tokens = new Set(messages.some(isAnswer) ? await this.#pendingTokens(row.run_id) : [])
+    const ledger = Ledger.restore(row, machine)
+    const refuse = (on: Ledger, { letter }: RunMessage, why: string): void => {
+      if (letter) on.settleLetter(letter, 'refused', why)
+    }
+    try {
+      for (const message of messages) {
+        const isStale = isAnswer(message) && !tokens.delete(message.token_id)
+        if (isStale || !ledger.decide(message))
+          refuse(ledger, message, `not possible in ${ledger.status}`)
+      }
+      return ledger
+    } catch (error) {
+      // A letter that cannot be decided must not come back for ever, and take the others of its run with it.
+      log.error({ run_id: row.run_id, problem: String(error) }, 'letters could not be decided')
+      const untouched = Ledger.restore(row, machine)
+      for (const message of messages) refuse(untouched, message, 'it could not be decided')
+      return untouched
+    }
+  }
+}
+
+const hasChildren = ({ chart, status }: HostedRow): boolean =>
+  !isTerminal(status) && (chart.context as { children?: number }).children !== 0
+
+const isAnswer = (message: RunMessage): message is MessageOf<'human.answered'> =>
+  message.type === 'human.answered'

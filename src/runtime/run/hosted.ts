@@ -1,0 +1,199 @@
+import type { RunMachine } from '../../../machines/run.ts'
+import type { ChildReport } from '../../agents/port.ts'
+import type { HostedRow } from '../../store/rows.ts'
+import { resolveStatus } from './codec.ts'
+import { reportLetter } from './delegation.ts'
+import type { Session } from '../../executors/local/session.ts'
+import type { RunActor, Settled } from './durable.ts'
+import { Ledger } from './ledger.ts'
+import type { RunMessage } from './messages.ts'
+import type { Reports } from './reports.ts'
+import { Vitals } from './vitals.ts'
+import { type Performing, READ_SURFACES } from '../supervision/audience.ts'
+import type { Watched } from '../supervision/watchdog.ts'
+import { within } from '../../within.ts'
+
+/** How long an executor may take to say how a run has ended. */
+const RESULT_MS = 5_000
+
+/** One run that this node owns. */
+export class Hosted {
+  readonly actor: RunActor
+  readonly ledger: Ledger
+  readonly vitals: Vitals
+  readonly reports: Reports
+  session: Session | null = null
+  /** Counts sessions: what an earlier one still sends is dropped. */
+  sessions = 0
+  /** Monotonic time at which a cancel was passed on; its deadline is the hard stop. */
+  cancelledAt: number | null = null
+  /** Its session has come to its end by itself, having been told to. */
+  exited = false
+  /** Told to go on elsewhere. */
+  draining = false
+  /** Starts of something new that wait until the run is no longer stuck. */
+  #waiting: (() => void)[] = []
+
+  constructor(actor: RunActor, ledger: Ledger, reports: Reports, now: number) {
+    this.actor = actor
+    this.ledger = ledger
+    this.reports = reports
+    this.vitals = new Vitals(now)
+  }
+
+  /** A stuck run starts nothing new. One that is told to end may go on to its next boundary, where it ends. */
+  get isHeldBack(): boolean {
+    const { stuck_clock } = this.ledger.chart.context
+    return stuck_clock !== null && this.cancelledAt === null && !this.draining
+  }
+
+  /** Resolves when it may start something, or when `isOpen` says that it does not matter any more. */
+  async fed(isOpen: () => boolean): Promise<void> {
+    while (isOpen() && this.isHeldBack)
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve)
+      })
+  }
+
+  /** Something has changed that may let it go on. */
+  feed(): void {
+    if (this.#waiting.length === 0 || (this.isHeldBack && this.session)) return
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+
+  cancel(now: number): void {
+    this.cancelledAt = now
+    this.session?.cancel()
+    this.feed()
+  }
+
+  drain(): void {
+    this.draining = true
+    this.session?.drain()
+    this.feed()
+  }
+
+  /** Whether it ended by itself or not: nothing of it is left, and nothing that it still sends counts. */
+  endSession(): void {
+    this.sessions += 1
+    this.session?.kill()
+    this.session = null
+    this.reports.close()
+    this.feed()
+  }
+
+  /** It was told to end, no code of it runs, and it waits for what it has delegated: its reports are for nobody to hear. */
+  get isClosing(): boolean {
+    return this.session === null && this.ledger.status === 'cancel_requested'
+  }
+
+  /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
+  async reported(
+    childRunId: string,
+    loadReport: (childRunId: string) => Promise<ChildReport | undefined>,
+  ): Promise<void> {
+    if (!this.isClosing) return this.reports.arrived(childRunId)
+    const found = await loadReport(childRunId)
+    if (!found || !this.isClosing) return
+    const report = { ...found, output: null }
+    const letter = reportLetter(childRunId)
+    this.actor.send({ type: 'child.reported', call: null, report, letter })
+    this.actor.send({ type: 'session.exited', ...(this.exited ? {} : { by: 'runtime' }) })
+  }
+
+  /** Waits for other runs; its place is free for them. */
+  get isWaitingOnChild(): boolean {
+    return this.ledger.status === 'waiting_on_child'
+  }
+
+  /** Ended by force: from now on nothing that its executor says counts, and what it does is aborted. */
+  end(messages: readonly RunMessage[]): Promise<boolean> {
+    this.endSession()
+    return new Promise((resolve) => {
+      for (const message of messages) {
+        if (message === messages.at(-1)) this.actor.send({ ...message, settled: answer(resolve) })
+        else this.actor.send(message)
+      }
+    })
+  }
+
+  /** Its executor does not know it: it has come to its end there, and we were not told. */
+  get isUnreported(): boolean {
+    return this.session?.probe() === 'absent' && this.ledger.chart.hasTag('active')
+  }
+
+  /** Asks its executor how it has ended; false when there is no answer. */
+  async recoverResult(): Promise<boolean> {
+    const { session } = this
+    if (!session) return false
+    const ending = await within(RESULT_MS, session.result(), () => {}).catch(() => null)
+    if (ending === null || this.session !== session) return false
+    return new Promise((resolve) => this.actor.send({ ...ending, settled: answer(resolve) }))
+  }
+
+  /** Null: nobody needs to read it, or it is about to end. */
+  performing(now: number): Performing | null {
+    const { row, status, chart } = this.ledger
+    const { orphan, stuck_clock } = chart.context
+    const isActive = chart.hasTag('active') && status !== 'cancel_requested'
+    if (!READ_SURFACES.has(row.surface) || !isActive || !this.session) return null
+    if (orphan) this.vitals.orphanAt ??= now
+    else this.vitals.orphanAt = null
+    return {
+      runId: row.run_id,
+      conversationId: row.conversation_id,
+      activeSince: this.vitals.startedAt,
+      stuck: stuck_clock !== null,
+      orphanSince: this.vitals.orphanAt,
+      onOrphan: this.session.onOrphan,
+      send: (message) => this.actor.send(message),
+    }
+  }
+
+  watched(now: number): Watched {
+    const { status, row, fields, chart } = this.ledger
+    const { stuck_clock, stuck_reason } = chart.context
+    if (stuck_clock === null) this.vitals.stuck = null
+    else this.vitals.stuck ??= { at: now, judged: false }
+    const { stuck } = this.vitals
+    return {
+      runId: this.ledger.runId,
+      status,
+      stuckClock: stuck_clock,
+      stuckReason: stuck_reason,
+      stuckSince: stuck?.at ?? null,
+      judged: stuck?.judged ?? false,
+      override: row.options.execution_timeout_override ?? null,
+      attemptSince: this.vitals.startedAt,
+      silentSince: this.vitals.silentSince(status),
+      executorSilentMs: this.session?.silentMs ?? 0,
+      probe: this.session?.probe() ?? 'unknown',
+      own: [this.session?.timeouts ?? {}, row.options.timeouts ?? {}],
+      turnExtraMs: fields.turn_extended_ms,
+      forgive: (ms) => this.vitals.forgive(ms),
+      send: (message) => {
+        if (message.type === 'verdict.noted' && stuck) stuck.judged = true
+        this.actor.send(message)
+        this.feed()
+      },
+    }
+  }
+}
+
+const answer =
+  (resolve: (accepted: boolean) => void): Settled =>
+  (refusal) =>
+    resolve(refusal === undefined)
+
+/** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
+export function ledgerOf(
+  row: HostedRow,
+  machine: RunMachine,
+): { ledger: Ledger; unrestorable: string | null } {
+  try {
+    return { ledger: Ledger.restore(row, machine), unrestorable: null }
+  } catch (error) {
+    const unrestorable = error instanceof Error ? error.message : String(error)
+    return { ledger: new Ledger(row, resolveStatus(machine, row), machine), unrestorable }
+  }
+}

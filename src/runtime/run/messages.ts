@@ -1,0 +1,98 @@
+import type { RunEvent, WatchdogClock } from '../../../machines/run-setup.ts'
+import type { ChildReport, Delegation, ProgressReport, SessionCall } from '../../agents/port.ts'
+import type { Probe } from '../../executors/local/session.ts'
+import type { Json } from '../../json.ts'
+import type { AuditDraft, KeyDraft } from '../../store/flush.ts'
+
+/** A question that parks a run. */
+export interface Question {
+  token_id: string
+  kind: 'unknown_tool_call' | 'crash_loop'
+  tool_call_id: string | null
+  tool: string | null
+  prompt: string
+}
+
+/** Why the supervisor ends a run, or would end it. */
+export interface Verdict {
+  action:
+    | 'auto_terminate'
+    | 'time_out'
+    | 'queue_timeout'
+    | 'force_cancel'
+    | 'recover'
+    | 'cancel_orphan'
+  /** `would_end`: only to be told of (shadow). `held`: too many of its class would have been ended at once. */
+  result: 'ended' | 'would_end' | 'held'
+  clock: WatchdogClock | 'heartbeat' | 'queue' | 'cancel' | 'report' | 'readers'
+  /** What the clock found, such as `tool_call.timeout(150s)`. */
+  stuck_reason: string
+  /** How long a run may be so, and how long this one is. */
+  limit_ms: number
+  stuck_ms: number
+  /** The last thing that is known of its executor; null: nothing, it is another node's. */
+  executor_silent_ms: number | null
+  /** Whether its executor knows it; null: it was not asked, it is another node's. */
+  probe: Probe | null
+}
+
+/** What a human says of a call whose outcome is unknown, or of a crash loop. */
+export interface Resolution {
+  outcome: 'succeeded' | 'failed' | 'retry'
+  result?: Json
+}
+
+export interface UnknownCall {
+  tool_call_id: string
+  position: number
+  tool: string
+}
+
+interface Payloads {
+  'call.recorded': { call: SessionCall; child?: Delegation }
+  'tool.started': { call: SessionCall }
+  'tool.finished': { call: SessionCall }
+  'child.started': { call: SessionCall; child: Delegation }
+  /** Without a call when no code waits for it: its run is ending. */
+  'child.reported': { call: SessionCall | null; report: ChildReport }
+  'progress.reported': Omit<ProgressReport, 'type'>
+  'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
+  'human.asked': { waitpoints: Question[] }
+  'human.answered': {
+    token_id: string
+    by: string
+    resolution: Resolution
+    call: UnknownCall | null
+  }
+  'input.replaced': { input: Json; key: KeyDraft | null }
+  'run.completed': { output: Json; size: number }
+  'run.failed': { code: string; message: string }
+  /** `node_id`: the node that brought it to the run. */
+  'cancel.requested': { by: string; reason: string | null; node_id?: string }
+  /** `by` the runtime: there was no session that could have said it. */
+  'session.exited': { by?: 'runtime' }
+  'run.recycled': { by: string; verdict?: Verdict }
+  'verdict.noted': { verdict: Verdict }
+  'queue.expired': { limit_ms: number; verdict?: Verdict }
+  'readers.gone': { grace_ms: number }
+  'turn.extended': { by_ms: number }
+  'stuck.noted': { limit_ms: number; since: string }
+  'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }
+}
+
+/** Where a message came from, when it came through the inbox: consumed by the decision that it leads to. */
+export interface Letter {
+  dedupe_key: string
+  command_id: string | null
+  kind: string
+  /** Whose action it is: the audit row is written with the decision, and says what became of it. */
+  audit: Pick<AuditDraft, 'action' | 'actor' | 'role' | 'reason' | 'request_id'>
+}
+
+type Message<E extends RunEvent> = E extends { type: infer T }
+  ? (T extends keyof Payloads ? E & Payloads[T] : E) & { letter?: Letter }
+  : never
+
+/** An event of the run chart with what the record needs beyond the decision. */
+export type RunMessage = Message<RunEvent>
+export type MessageOf<T extends RunMessage['type']> = Extract<RunMessage, { type: T }>

@@ -1,0 +1,84 @@
+import type { ChildReport, SessionPort } from '../../agents/port.ts'
+import { SessionClosed } from '../../errors.ts'
+import type { Json } from '../../json.ts'
+import { reportLetter } from './delegation.ts'
+import type { RunActor, Settled } from './durable.ts'
+import type { Lease } from '../lease.ts'
+import type { MessageOf, RunMessage } from './messages.ts'
+
+export interface SessionPortOptions {
+  actor: RunActor
+  lease: Lease
+  /** False as soon as nothing that the session says counts any more. */
+  isOpen: () => boolean
+  /** Resolves when the run may be fed: at once, unless it is stuck. */
+  fed: () => Promise<void>
+  /** What became of a run that this one has delegated. */
+  reportOf: (childRunId: string) => Promise<ChildReport>
+  /** Told of all that the session says, when it is decided. */
+  onSaid: (message: RunMessage) => void
+  /** Told of a result that comes when nothing counts any more. */
+  onLate: (output: Json) => void
+}
+
+/**
+ * The port of one session: what it says is decided by the actor of its run, and what it wants to do waits for the commit,
+ * the lease, and while the run is stuck for its recovery.
+ */
+export function sessionPort({
+  actor,
+  lease,
+  isOpen,
+  fed,
+  reportOf,
+  onSaid,
+  onLate,
+}: SessionPortOptions): SessionPort {
+  const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
+  const committed = (
+    message: { type: 'barrier.asked' } | MessageOf<'tool.started'> | MessageOf<'child.started'>,
+  ): Promise<boolean> =>
+    new Promise((resolve, reject) => {
+      if (!isOpen()) return reject(closed())
+      const settled: Settled = (refusal) => {
+        if (refusal === undefined || refusal === 'not_accepted') resolve(refusal === undefined)
+        else reject(closed())
+      }
+      actor.send({ ...message, settled })
+      if (message.type !== 'barrier.asked') onSaid(message)
+    })
+  const mayAct = async (): Promise<true> => {
+    while (!lease.held) await lease.whenHeld()
+    if (!isOpen()) throw closed()
+    return true
+  }
+  const barrier = async (): Promise<void> => {
+    await committed({ type: 'barrier.asked' })
+    await mayAct()
+  }
+  return {
+    send: (message) => {
+      if (!isOpen()) {
+        if (message.type === 'run.completed') onLate(message.output)
+        return
+      }
+      // A report is consumed by the decision on it.
+      const letter =
+        message.type === 'child.reported'
+          ? { letter: reportLetter(message.report.child_run_id) }
+          : {}
+      actor.send({ ...message, ...letter })
+      onSaid(message)
+    },
+    beat: () => {},
+    begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
+    delegate: async (call, child) =>
+      (await committed({ type: 'child.started', call, child })) && mayAct(),
+    reportOf: (childRunId) => (isOpen() ? reportOf(childRunId) : Promise.reject(closed())),
+    barrier,
+    clearance: async () => {
+      await fed()
+      await barrier()
+    },
+  }
+}
