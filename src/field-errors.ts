@@ -113,7 +113,7 @@ function errorsOf(issue: z.core.$ZodIssue, schema: z.ZodType): FieldError[] {
 }
 
 /** `runs[1].timeouts.tool` */
-const pathText = (path: readonly PropertyKey[]): string =>
+export const pathText = (path: readonly PropertyKey[]): string =>
   path
     .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
     .join('')

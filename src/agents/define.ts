@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { readDuration } from '../duration.ts'
-import { messageOf } from '../errors.ts'
+import { type FieldError, messageOf } from '../errors.ts'
+import { fitted, pathText } from '../field-errors.ts'
 import { nearest } from '../nearest.ts'
 import type { Effects } from '../store/rows.ts'
 import type {
@@ -106,12 +107,12 @@ const model = z.union([
 const texts = z.record(z.string(), z.string())
 const mcpServer = z
   .strictObject({
-    url: z.url({ protocol: /^https?$/ }).optional(),
+    url: z.url({ protocol: /^https?$/, error: 'must be an http or https URL' }).optional(),
     headers: texts.optional(),
     command: z.string().min(1).optional(),
     args: z.array(z.string()).optional(),
     env: texts.optional(),
-    prefix: z.string().regex(TOOL_NAME).optional(),
+    prefix: z.string().regex(TOOL_NAME, 'must be 1 to 64 letters, digits, _ or -').optional(),
     timeout: duration.optional(),
   })
   .refine(
@@ -132,7 +133,9 @@ const spec = z.strictObject({
   isolation: z.enum(['shared', 'thread']).optional(),
   hold_lane_on_human: z.boolean().optional(),
   on_orphan: onOrphan.optional(),
-  run: z.custom<AgentSpec['run']>((value) => typeof value === 'function').optional(),
+  run: z
+    .custom<AgentSpec['run']>((value) => typeof value === 'function', 'must be a function')
+    .optional(),
 })
 
 /**
@@ -148,9 +151,9 @@ export function defineAgent(given: AgentSpec): AgentDefinition {
 
 /** The same for agents of the service itself, whose names are theirs. */
 export function builtInAgent(given: AgentSpec): AgentDefinition {
-  const parsed = spec.safeParse(given)
+  const { errors } = fitted(spec, given)
   const called = typeof given?.name === 'string' ? `agent ${given.name}` : 'an agent'
-  if (!parsed.success) throw new DefinitionError(`${called}: ${problemsOf(parsed.error)}`)
+  if (errors) throw new DefinitionError(`${called}: ${inOneLine(errors)}`)
   const refuse = (problem: string): never => {
     throw new DefinitionError(`${called}: ${problem}`)
   }
@@ -189,7 +192,7 @@ export function tool<S extends z.ZodType>(given: ToolSpec<S>): Tool<never> {
   }
   for (const field of Object.keys(given).filter((key) => !TOOL_FIELDS.includes(key))) {
     const near = nearest(field, TOOL_FIELDS)
-    refuse(`${field} is unknown${near === undefined ? '' : `, did you mean ${near}?`}`)
+    refuse(`${field} is an unknown field${near === undefined ? '' : `, did you mean "${near}"?`}`)
   }
   if (needs_approval === true) {
     refuse('needs_approval is not supported by this version: nobody would be asked')
@@ -197,16 +200,16 @@ export function tool<S extends z.ZodType>(given: ToolSpec<S>): Tool<never> {
   if (typeof given.execute !== 'function') refuse('execute must be a function')
   if (effects !== undefined && !['none', 'idempotent', 'unsafe'].includes(effects))
     refuse('effects must be none, idempotent or unsafe')
-  const timeout_ms = timeout === undefined ? undefined : duration.safeParse(timeout)
-  if (timeout_ms?.success === false) refuse(`timeout ${timeout_ms.error.issues[0]?.message}`)
+  const limit = timeout === undefined ? undefined : fitted(duration, timeout)
+  if (limit?.errors) refuse(`timeout ${limit.errors[0]?.message}`)
   return markTool<unknown>({
     ...(description === undefined ? {} : { description }),
     input_schema: schemaOf(input, refuse),
     effects: effects ?? 'unsafe',
-    ...(timeout_ms?.success ? { timeout_ms: timeout_ms.data } : {}),
+    ...(limit?.data === undefined ? {} : { timeout_ms: limit.data }),
     async execute(value, scope) {
       const parsed = await input.safeParseAsync(value)
-      if (!parsed.success) throw new Error(`invalid input: ${problemsOf(parsed.error)}`)
+      if (!parsed.success) throw new Error(`invalid input: ${inOneLine(asWritten(parsed.error))}`)
       return given.execute(parsed.data, scope)
     },
   })
@@ -236,22 +239,16 @@ function schemaOf(input: z.ZodType, refuse: (problem: string) => never): JsonSch
   }
 }
 
-/** The first three problems in one line. */
-function problemsOf(error: z.ZodError): string {
-  const problems = error.issues.map((issue) => {
-    const path = issue.path
-      .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
-      .join('')
-      .slice(1)
-    if (issue.code !== 'unrecognized_keys')
-      return path ? `${path}: ${issue.message}` : issue.message
-    return issue.keys
-      .map((key) => {
-        const near = path === '' ? nearest(key, Object.keys(spec.shape)) : undefined
-        const hint = near === undefined ? '' : `, did you mean ${near}?`
-        return `${path === '' ? key : `${path}.${key}`} is unknown${hint}`
-      })
-      .join('; ')
-  })
-  return problems.slice(0, 3).join('; ')
-}
+/** What the author of a tool's schema has zod say: whoever calls the tool reads it. */
+const asWritten = ({ issues }: z.ZodError): FieldError[] =>
+  issues.map(({ path, message }) => ({
+    path: path.length === 0 ? '' : `${pathText(path)}:`,
+    message,
+  }))
+
+/** The first three problems. */
+const inOneLine = (errors: FieldError[]): string =>
+  errors
+    .slice(0, 3)
+    .map(({ path, message }) => `${path} ${message}`.trim())
+    .join('; ')

@@ -132,7 +132,7 @@ describe('modules that cannot be used', async () => {
     ['plain.ts', 'its default export is not an agent made with defineAgent()'],
     ['scripted.ts', 'agent scripted: the name belongs to a built-in agent'],
     ['throws.ts', 'it could not be imported: Error: no key (throws.ts:3)'],
-    ['typo.ts', 'agent typo: instrutions is unknown, did you mean instructions?'],
+    ['typo.ts', 'agent typo: instrutions is an unknown field, did you mean "instructions"?'],
     [
       'unpacked.ts',
       "it could not be imported: Error: Cannot find package 'not-a-package-here' imported from",

@@ -48,48 +48,59 @@ describe('an agent', () => {
   })
 
   test.each([
-    [{ name: 'x y' }, 'agent x y: name: must be 1 to 100 letters, digits, _ - or .'],
-    [{ name: '' }, 'agent : name: must be 1 to 100 letters, digits, _ - or .'],
-    [{ name: '-x' }, 'agent -x: name: must be 1 to 100 letters, digits, _ - or .'],
-    [{ name: 'scripted:x' }, 'agent scripted:x: name: must be 1 to 100 letters'],
-    [{ name: 'x'.repeat(101) }, 'name: must be 1 to 100 letters'],
-    [{ name: undefined }, 'an agent: name: Invalid input: expected string'],
+    [{ name: 'x y' }, 'agent x y: name must be 1 to 100 letters, digits, _ - or .'],
+    [{ name: '' }, 'agent : name must be 1 to 100 letters, digits, _ - or .'],
+    [{ name: '-x' }, 'agent -x: name must be 1 to 100 letters, digits, _ - or .'],
+    [{ name: 'scripted:x' }, 'agent scripted:x: name must be 1 to 100 letters'],
+    [{ name: 'x'.repeat(101) }, 'name must be 1 to 100 letters'],
+    [{ name: undefined }, 'an agent: name is required'],
     [{ name: 'scripted' }, 'agent scripted: the name belongs to a built-in agent'],
     [{ name: 'assistant' }, 'agent assistant: the name belongs to a built-in agent'],
-    [{ description: 7 }, 'agent a: description: Invalid input: expected string'],
-    [{ instructions: 7 }, 'agent a: instructions: Invalid input: expected string'],
-    [{ instrutions: 'x' }, 'agent a: instrutions is unknown, did you mean instructions?'],
-    [{ models: ['gpt-5'] }, 'agent a: models[0]: must be provider:model, such as openai:gpt-5.2'],
-    [{ models: 'openai:x' }, 'agent a: models: Invalid input: expected array'],
-    [{ tools: { x: { execute: run } } }, 'agent a: tools.x: must be made with tool()'],
+    [{ description: 7 }, 'agent a: description must be a string, not a number'],
+    [{ instructions: 7 }, 'agent a: instructions must be a string, not a number'],
+    [
+      { instrutions: 'x' },
+      'agent a: instrutions is an unknown field, did you mean "instructions"?',
+    ],
+    [{ models: ['gpt-5'] }, 'agent a: models[0] must be provider:model, such as openai:gpt-5.2'],
+    [{ models: 'openai:x' }, 'agent a: models must be an array, not a string'],
+    [{ tools: { x: { execute: run } } }, 'agent a: tools.x must be made with tool()'],
     [
       { tools: { 'x y': echo } },
       'agent a: tools.x y must be named with 1 to 64 letters, digits, _ or -',
     ],
-    [{ mcp: [{}] }, 'agent a: mcp[0]: needs either url or command'],
-    [{ mcp: [{ url: 'http://a', command: 'b' }] }, 'agent a: mcp[0]: needs either url or command'],
-    [{ mcp: [{ url: 'ftp://a' }] }, 'agent a: mcp[0].url: Invalid URL'],
-    [{ mcp: [{ command: 'b', prefix: 'x y' }] }, 'agent a: mcp[0].prefix: '],
-    [{ mcp: [{ command: 'b', timout: '1s' }] }, 'agent a: mcp[0].timout is unknown'],
-    [{ delegates: 'x' }, 'agent a: delegates: Invalid input: expected array'],
-    [{ timeouts: { tool: 5 } }, 'agent a: timeouts.tool: Invalid input: expected string'],
-    [{ timeouts: { tool: '5' } }, 'agent a: timeouts.tool: needs a unit'],
-    [{ timeouts: { tools: '5s' } }, 'agent a: timeouts.tools is unknown'],
-    [{ max_turns: 0 }, 'agent a: max_turns: '],
+    [{ mcp: [{}] }, 'agent a: mcp[0] needs either url or command'],
+    [{ mcp: [{ url: 'http://a', command: 'b' }] }, 'agent a: mcp[0] needs either url or command'],
+    [{ mcp: [{ url: 'ftp://a' }] }, 'agent a: mcp[0].url must be an http or https URL'],
+    [{ mcp: [{ command: 'b', prefix: 'x y' }] }, 'agent a: mcp[0].prefix must be 1 to 64 letters'],
     [
-      { isolation: 'process' },
-      'agent a: isolation: Invalid option: expected one of "shared"|"thread"',
+      { mcp: [{ command: 'b', timout: '1s' }] },
+      'agent a: mcp[0].timout is an unknown field, did you mean "timeout"?',
     ],
-    [{ hold_lane_on_human: 'yes' }, 'agent a: hold_lane_on_human: Invalid input: expected boolean'],
-    [{ run: 'x' }, 'agent a: run: Invalid input'],
+    [{ delegates: 'x' }, 'agent a: delegates must be an array, not a string'],
+    [{ timeouts: { tool: 5 } }, 'agent a: timeouts.tool must be a string, not a number'],
+    [{ timeouts: { tool: '5' } }, 'agent a: timeouts.tool needs a unit'],
+    [{ timeouts: { tools: '5s' } }, 'agent a: timeouts.tools is an unknown field'],
+    [{ max_turns: 0 }, 'agent a: max_turns must be at least 1'],
+    [{ isolation: 'process' }, 'agent a: isolation must be "shared" or "thread"'],
+    [
+      { hold_lane_on_human: 'yes' },
+      'agent a: hold_lane_on_human must be true or false, not a string',
+    ],
+    [{ run: 'x' }, 'agent a: run must be a function'],
     [{ run: undefined }, 'agent a: needs models, or a run function'],
     [{ run: undefined, models: [] }, 'agent a: needs models, or a run function'],
   ])('is refused with the name of what does not fit: %j', (change, message) => {
     expect(refusal({ name: 'a', run, ...change })).toContain(message)
   })
 
-  test.each([[undefined], [null], ['x'], [7]])('is no %j', (spec) => {
-    expect(refusal(spec)).toContain('an agent: Invalid input: expected object')
+  test.each([
+    [undefined, 'is required'],
+    [null, 'must be an object, not null'],
+    ['x', 'must be an object, not a string'],
+    [7, 'must be an object, not a number'],
+  ])('is no %j', (spec, message) => {
+    expect(refusal(spec)).toContain(`an agent: ${message}`)
   })
 
   test('of the built-in loop cannot take the names of its tools', () => {
@@ -129,9 +140,9 @@ describe('a tool', () => {
     [{ effects: 'some' }, 'effects must be none, idempotent or unsafe'],
     [{ timeout: '5' }, 'timeout needs a unit: ms, s, m, h or d, such as "30s"'],
     [{ timeout: '0s' }, 'timeout must be longer than zero'],
-    [{ timeout: 5 }, 'timeout Invalid input: expected string, received number'],
+    [{ timeout: 5 }, 'timeout must be a string, not a number'],
     [{ execute: undefined }, 'execute must be a function'],
-    [{ inputs: input }, 'inputs is unknown, did you mean input?'],
+    [{ inputs: input }, 'inputs is an unknown field, did you mean "input"?'],
     [{ input: undefined }, "input must be a zod schema (z of 'runlane')"],
     [{ input: { type: 'object' } }, "input must be a zod schema (z of 'runlane')"],
     [{ input: z.bigint() }, 'input cannot be shown as JSON Schema: '],
