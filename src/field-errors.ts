@@ -9,7 +9,7 @@ import { nearest } from './nearest.ts'
 export function fitted<S extends z.ZodType>(
   schema: S,
   value: unknown,
-): { data: z.output<S>; errors?: never } | { errors: FieldError[] } {
+): { data: z.output<S>; errors?: never } | { data?: never; errors: FieldError[] } {
   const parsed = schema.safeParse(value, { error: inWords })
   if (parsed.success) return { data: parsed.data }
   return { errors: parsed.error.issues.flatMap((issue) => errorsOf(issue, schema)) }
