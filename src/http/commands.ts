@@ -1,7 +1,7 @@
 import type { Context, Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
-import { unknownCalls } from '../runtime/commands/resume.ts'
+import { unknownCalls } from '../runtime/run/resume.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun, loadCalls } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'

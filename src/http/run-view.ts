@@ -1,5 +1,5 @@
 import { cancelOf } from '../runtime/run/cancelled.ts'
-import { resumeBlocker } from '../runtime/commands/resume.ts'
+import { resumeBlocker } from '../runtime/run/resume.ts'
 import { isTerminal } from '../store/rows.ts'
 import type { RunView, WholeRun } from '../store/runs.ts'
 

@@ -12,7 +12,7 @@ import { findJournal, listChildren, listRuns, loadCalls } from '../store/runs.ts
 import { Refusal } from '../errors.ts'
 import { attemptsOf } from '../runtime/run/attempts.ts'
 import { diagnose } from '../runtime/diagnosis/diagnosis.ts'
-import { resumeBlocker, unknownCalls } from '../runtime/commands/resume.ts'
+import { resumeBlocker, unknownCalls } from '../runtime/run/resume.ts'
 import { lowered } from './access/identity.ts'
 import * as contract from './contract/runs.ts'
 import { answer, Routes } from './routes.ts'

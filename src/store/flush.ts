@@ -1,5 +1,4 @@
 import type { Json } from '../json.ts'
-import type { ForkDraft } from './forks.ts'
 import type {
   CallRow,
   CheckpointType,
@@ -272,4 +271,15 @@ export function flushText(flush: Flush): string {
   if (flush.adopt) sections['adopt'] = flush.adopt
   if (flush.claim) sections['claim'] = flush.claim
   return JSON.stringify(sections)
+}
+
+/** What a new run takes over; see `runlane.fork_run`. */
+export interface ForkDraft {
+  run_id: string
+  /** Of the checkpoint: what was settled before it is taken over. */
+  sequence: number
+  /** Of the checkpoint that the new run has of it. */
+  type: CheckpointType
+  /** Written if the run is made. */
+  audit: AuditDraft
 }

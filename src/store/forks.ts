@@ -1,18 +1,5 @@
 import type { Sql } from './database.ts'
 import type { CheckpointRow } from './events.ts'
-import type { AuditDraft } from './flush.ts'
-import type { CheckpointType } from './rows.ts'
-
-/** What a new run takes over; see `runlane.fork_run`. */
-export interface ForkDraft {
-  run_id: string
-  /** Of the checkpoint: what was settled before it is taken over. */
-  sequence: number
-  /** Of the checkpoint that the new run has of it. */
-  type: CheckpointType
-  /** Written if the run is made. */
-  audit: AuditDraft
-}
 
 export async function findCheckpoint(
   sql: Sql,

@@ -1,26 +1,12 @@
 import { newRecordId } from '../../ids.ts'
 import type { AuditDraft } from '../../store/flush.ts'
-import type { HostedRow, RunRow } from '../../store/rows.ts'
-import type { Caller } from './command-desk.ts'
+import type { HostedRow } from '../../store/rows.ts'
+import { auditedRun } from '../run/audited.ts'
+import type { Caller } from './caller.ts'
 
 /** What the audit trail calls a command of this kind. */
 export const actionOf = (kind: string): string =>
   `agent_runtime.${kind === 'interrupt' ? 'interrupt_subagent' : kind}`
-/** Of a run, what actions change: what an audit row shows of it before and after. */
-export const auditedRun = (
-  run: Pick<
-    RunRow,
-    'status' | 'detail' | 'attempt' | 'stuck_reason' | 'turn_extended_ms' | 'error_code'
-  > & { cancel_requested: boolean },
-) => ({
-  status: run.status,
-  detail: run.detail,
-  attempt: run.attempt,
-  stuck_reason: run.stuck_reason,
-  cancel_requested: run.cancel_requested,
-  turn_extended_ms: run.turn_extended_ms,
-  error_code: run.error_code,
-})
 
 /** The audit row of a command that was refused before it was written. */
 export const refusedCommand = (

@@ -5,19 +5,12 @@ import { newCommandId } from '../../ids.ts'
 import type { Json } from '../../json.ts'
 import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../../store/rows.ts'
 import { restoreChart } from '../run/codec.ts'
+import type { Caller } from './caller.ts'
 import { refusedCommand } from './command-audit.ts'
 import type { Committer } from '../commit/committer.ts'
 import { transitionOf } from '../run/decide.ts'
 import type { Mailroom } from './mailroom.ts'
 import type { RunMessage } from '../run/messages.ts'
-
-export interface Caller {
-  name: string
-  role: string
-  requestId: string | null
-  /** Under which the same request counts once, and what the request was. */
-  key?: { text: string; hash: string } | undefined
-}
 
 export interface CommandsOptions {
   machine: RunMachine

@@ -1,12 +1,13 @@
 import { Refusal } from '../../errors.ts'
 import { hashJson, type Json } from '../../json.ts'
 import type { CallRow, CommandRow } from '../../store/rows.ts'
-import { type Caller, CommandDesk, type CommandsOptions } from './command-desk.ts'
+import type { Caller } from './caller.ts'
+import { CommandDesk, type CommandsOptions } from './command-desk.ts'
 import type { Resolution, RunMessage, UnknownCall } from '../run/messages.ts'
 import { checkedResolution } from './resolutions.ts'
-import { resumeBlocker, unknownCalls } from './resume.ts'
+import { resumeBlocker, unknownCalls } from '../run/resume.ts'
 
-export type { Caller } from './command-desk.ts'
+export type { Caller } from './caller.ts'
 
 export interface Reason {
   reason?: string | undefined

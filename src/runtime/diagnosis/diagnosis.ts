@@ -2,7 +2,7 @@ import { clip } from '../../clip.ts'
 import { isTerminal, type RunStatus } from '../../store/rows.ts'
 import type { WaitFacts } from '../../store/diagnosis.ts'
 import { type Cause, cause, missing } from './cause.ts'
-import { resumeBlocker } from '../commands/resume.ts'
+import { resumeBlocker } from '../run/resume.ts'
 
 export interface Diagnosis {
   /** One plain sentence. */

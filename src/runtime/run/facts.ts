@@ -5,7 +5,7 @@ import type { Json } from '../../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import { noteCall, noteResolution } from './call-facts.ts'
 import type { RunMessage } from './messages.ts'
-import { noteVerdict } from '../supervision/verdicts.ts'
+import { noteVerdict } from './verdicts.ts'
 
 const USER = 0
 const OPERATOR = 1

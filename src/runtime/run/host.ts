@@ -14,7 +14,7 @@ import type { Logger } from '../log.ts'
 import type { RunMessage } from './messages.ts'
 import { Reports } from './reports.ts'
 import { rehydrated } from './rehydrate.ts'
-import { staleCancel } from '../supervision/rules.ts'
+import { staleCancel } from './verdicts.ts'
 import { sessionPort } from './session-port.ts'
 
 export interface HostOptions {

@@ -9,12 +9,15 @@ import { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 import type { Reports } from './reports.ts'
 import { Vitals } from './vitals.ts'
-import { type Performing, READ_SURFACES } from '../supervision/audience.ts'
+import type { Performing } from '../supervision/audience.ts'
 import type { Watched } from '../supervision/watchdog.ts'
 import { within } from '../../within.ts'
 
 /** How long an executor may take to say how a run has ended. */
 const RESULT_MS = 5_000
+
+/** Surfaces behind which somebody sits and reads. */
+const READ_SURFACES: ReadonlySet<string> = new Set(['chat', 'playground'])
 
 /** One run that this node owns. */
 export class Hosted {

@@ -1,7 +1,7 @@
 import type { CallRow } from '../../store/rows.ts'
 import type { Ledger } from './ledger.ts'
 import type { MessageOf } from './messages.ts'
-import { questionOf, unknownCalls } from '../commands/resume.ts'
+import { questionOf, unknownCalls } from './resume.ts'
 
 /** What its records say to a run that resumes: it goes on from them, or somebody has to say first what became of a call. */
 export function rehydrated(

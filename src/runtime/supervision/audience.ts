@@ -24,9 +24,6 @@ export interface AudienceOptions {
   monotonicMs: () => number
 }
 
-/** Surfaces behind which somebody sits and reads. */
-export const READ_SURFACES: ReadonlySet<string> = new Set(['chat', 'playground'])
-
 /**
  * Finds runs that nobody reads although somebody should. That is shown, and otherwise nothing is done about it, unless
  * their agent says so: they may well finish and write something useful.

@@ -1,6 +1,6 @@
-import { formatDuration } from '../../duration.ts'
 import type { Drift, Late } from '../../store/reconcile.ts'
-import type { RunMessage, Verdict } from '../run/messages.ts'
+import type { RunMessage } from '../run/messages.ts'
+import { staleCancel, verdictOf } from '../run/verdicts.ts'
 import type { Found, Rule } from './reconciler.ts'
 
 export interface RulesOptions {
@@ -112,31 +112,3 @@ export function rulesOf(options: RulesOptions): Rule[] {
 }
 
 const UNREPORTED = 'Execution completed on agent but status not reported — recovered by watchdog'
-
-/** What ends a run that was asked to cancel and did not come to its next boundary in time. */
-export const staleCancel = (limit_ms: number, age_ms: number): RunMessage[] => [
-  {
-    type: 'verdict.noted',
-    verdict: verdictOf('force_cancel', 'cancel', 'cancel.unacknowledged', limit_ms, { age_ms }),
-  },
-  { type: 'cancel.expired' },
-]
-
-function verdictOf(
-  action: Verdict['action'],
-  clock: Verdict['clock'],
-  what: string,
-  limit_ms: number,
-  { age_ms }: Pick<Late, 'age_ms'>,
-): Verdict {
-  return {
-    action,
-    result: 'ended',
-    clock,
-    stuck_reason: limit_ms === 0 ? what : `${what}(${formatDuration(limit_ms)})`,
-    limit_ms,
-    stuck_ms: Math.round(age_ms),
-    executor_silent_ms: null,
-    probe: action === 'recover' ? 'absent' : null,
-  }
-}

@@ -25,7 +25,7 @@ import { Readers } from './readers.ts'
 import { type Found, Reconciler } from './reconciler.ts'
 import { rulesOf } from './rules.ts'
 import { Supervisor } from './supervisor.ts'
-import { WATCHDOG } from './verdicts.ts'
+import { WATCHDOG } from '../run/verdicts.ts'
 import { type AutoTerminate, Watchdog, type WatchdogLimits } from './watchdog.ts'
 
 export interface SupervisionOptions {

@@ -1,5 +1,5 @@
 import { clip } from '../../clip.ts'
-import type { Question } from '../run/messages.ts'
+import type { Question } from './messages.ts'
 import { isTerminal, type CallRow, type CheckpointType, type RunStatus } from '../../store/rows.ts'
 
 const RESUMABLE_CHECKPOINTS: ReadonlySet<CheckpointType> = new Set([
