@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import type { Machine } from '../client/index.ts'
 import { EXIT } from './io.ts'
-import type { Context, Does } from './program.ts'
+import type { Context, Does } from './context.ts'
 import { fields, table } from './text.ts'
 
 const FORMATS = ['text', 'mermaid', 'svg', 'json'] as const

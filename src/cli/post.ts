@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { RunDraft } from '../client/index.ts'
 import { EXIT, type Io, UsageError } from './io.ts'
 import { integer, jsonOf, waitOption } from './options.ts'
-import type { Context } from './program.ts'
+import type { Context } from './context.ts'
 import { runText } from './show.ts'
 import { waitAndShow } from './wait.ts'
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { RunStatus } from '../client/index.ts'
 import { EXIT } from './io.ts'
-import type { Context, Does } from './program.ts'
+import type { Context, Does } from './context.ts'
 import { agentStatusText } from './show.ts'
 import { fields, indented, table } from './text.ts'
 

@@ -1,7 +1,7 @@
 import type { Resolution } from '../client/index.ts'
 import { EXIT, UsageError } from './io.ts'
 import { jsonOf } from './options.ts'
-import type { Context } from './program.ts'
+import type { Context } from './context.ts'
 import { runText } from './show.ts'
 import { fields, indented, table } from './text.ts'
 import { waitAndShow } from './wait.ts'

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { duration, resolved, waitOption } from './options.ts'
-import type { Does } from './program.ts'
+import type { Does } from './context.ts'
 import { cancel, extend, fork, interrupt, recycle, respond, resume, stop, sweep } from './steer.ts'
 
 const TARGET = '<run_or_conversation_id>'

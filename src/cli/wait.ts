@@ -2,7 +2,7 @@ import { RunlaneError, type Run } from '../client/index.ts'
 import { formatDuration } from '../duration.ts'
 import { EXIT } from './io.ts'
 import { nextStep } from './next.ts'
-import type { Context } from './program.ts'
+import type { Context } from './context.ts'
 import { runText } from './show.ts'
 
 /** Waits for a run and shows it when it is over, or as it is when the time is up. */

@@ -2,7 +2,7 @@ import type { Run, RunEvent, RunSummary } from '../client/index.ts'
 import { type Diagnosis, RunlaneError } from '../client/index.ts'
 import { EXIT } from './io.ts'
 import { nextStep } from './next.ts'
-import type { Context } from './program.ts'
+import type { Context } from './context.ts'
 import { eventLine } from './show.ts'
 import { fields, indented, printable, table } from './text.ts'
 
