@@ -4,15 +4,16 @@ import type { Json } from '../json.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
 import { checkEnvelope, forkDraft } from '../runtime/commands/fork.ts'
 import { recordAudit } from '../store/audit.ts'
-import { envelopeAt, findCheckpoint, findKeyedRun } from '../store/forks.ts'
+import { envelopeAt, findCheckpoint } from '../store/forks.ts'
 import type { HostedRow } from '../store/rows.ts'
 import { findRun, loadHosted } from '../store/runs.ts'
 import { applied, refused } from './audit.ts'
 import { invalid } from './body.ts'
 import { forkRun } from './contract/runs.ts'
-import { commandKey } from './idempotency.ts'
-import { inputProblems, replayedHeader, traceparentOf } from './posting.ts'
+import { commandKey, madeBefore } from './idempotency.ts'
+import { replayedHeader } from './posting.ts'
 import { answer, Routes } from './routes.ts'
+import { inputProblems, traceparentOf } from './run-request.ts'
 import { toRun } from './run-view.ts'
 import type { Service } from './service.ts'
 
@@ -26,8 +27,8 @@ export function forkingRoutes(app: Hono, service: Service): void {
     const input = body.input ?? undefined
     const key = commandKey(c, body)
     // First of all: what it was forked from may be gone since, or have gone on.
-    const earlier = key && (await earlierFork(caller, key))
-    if (earlier !== undefined) return shown(earlier, true)
+    const earlier = key && (await madeBefore(reads, caller, { texts: [key.text], hash: key.hash }))
+    if (earlier) return shown(earlier[0] ?? '', true)
 
     const source = await loadHosted(reads, params.run_id)
     if (!source) throw new Refusal('not_found', `there is no run ${params.run_id.slice(0, 64)}`)
@@ -67,17 +68,6 @@ export function forkingRoutes(app: Hono, service: Service): void {
     if (!run) throw new Refusal('not_found', 'the run is gone')
     const headers = { Location: `/runs/${run.run_id}`, ...replayedHeader(replayed) }
     return answer(replayed ? 200 : 202, toRun(run), headers)
-  }
-
-  /** What this caller has made under this key. @throws Refusal idempotency_conflict */
-  async function earlierFork({ name }: Caller, key: { text: string; hash: string }) {
-    const known = await findKeyedRun(reads, name, key.text)
-    if (!known || known.request_hash === key.hash) return known?.run_id
-    throw new Refusal(
-      'idempotency_conflict',
-      `this Idempotency-Key was used for ${known.run_id} with another body`,
-      { run_id: known.run_id },
-    )
   }
 
   /** @throws Refusal unknown_agent, validation_error */

@@ -3,7 +3,12 @@ import { Refusal } from '../errors.ts'
 import { hashJson } from '../json.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
 import type { Sql } from '../store/database.ts'
-import { findRequest, type KeptRequest, type RequestKey } from '../store/request-keys.ts'
+import {
+  findKeyedRuns,
+  findRequest,
+  type KeptRequest,
+  type RequestKey,
+} from '../store/request-keys.ts'
 import { invalid } from './body.ts'
 
 const KEY_LENGTH_MAX = 255
@@ -70,6 +75,24 @@ function sameTarget(
     'this Idempotency-Key came with another request before',
     named ? { made: target } : {},
   )
+}
+
+/** The runs that this caller has made under these keys, when all of them are there. @throws Refusal idempotency_conflict */
+export async function madeBefore(
+  reads: Sql,
+  { name }: Caller,
+  { texts, hash }: { texts: string[]; hash: string },
+): Promise<string[] | undefined> {
+  const known = await findKeyedRuns(reads, name, texts)
+  const other = known.find(({ request_hash }) => request_hash !== hash)
+  if (other) {
+    throw new Refusal(
+      'idempotency_conflict',
+      `this Idempotency-Key was used for ${other.run_id} with another body`,
+      { run_id: other.run_id },
+    )
+  }
+  return known.length === texts.length ? known.map(({ run_id }) => run_id) : undefined
 }
 
 /** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */

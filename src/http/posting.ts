@@ -1,20 +1,17 @@
 import type { Context, Hono } from 'hono'
-import { messageProblems } from '../agents/loop.ts'
-import type { Outbound } from '../agents/outbound.ts'
-import { scriptProblems } from '../agents/script.ts'
-import type { AgentCard } from '../agents/source.ts'
-import { type FieldError, Refusal } from '../errors.ts'
-import { newConversationId } from '../ids.ts'
-import { hashJson } from '../json.ts'
-import type { RunRequest } from '../runtime/commands/create.ts'
-import { findRun, findRuns, knownQueues } from '../store/runs.ts'
-import { callerOf } from './access/identity.ts'
+import { parseDuration } from '../duration.ts'
+import { Refusal } from '../errors.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
+import type { Created, RunRequest } from '../runtime/commands/create.ts'
+import { recordAudit } from '../store/audit.ts'
+import { findRun, findRuns } from '../store/runs.ts'
+import { refused } from './audit.ts'
 import { invalid } from './body.ts'
 import type { RunBody } from './contract/run-body.ts'
 import { postRun, postRuns } from './contract/runs.ts'
-import { requestKey, withoutNulls } from './idempotency.ts'
-import { laneKeyOf } from './lane-key.ts'
+import { commandKey, madeBefore } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
+import { checkedRequest } from './run-request.ts'
 import { toRun, toSummary } from './run-view.ts'
 import type { Service } from './service.ts'
 
@@ -22,138 +19,92 @@ import type { Service } from './service.ts'
 export function postingRoutes(app: Hono, service: Service): void {
   const { node, reads } = service
   new Routes(app, service)
-    .on(postRun, async ({ c, body }) => {
-      const request = await checkedRequest(service, c, body, '')
-      const created = await node.creator.create([keyed(c, request, body, '')])
+    .on(postRun, async ({ c, caller, body }) => {
+      const keys = keysOf(c, meaningOf(body), [''])
+      const created = await post(caller, keys, async () => [
+        await checkedRequest(service, c, body, ''),
+      ])
       const run = await findRun(reads, created.run_ids[0] ?? '')
       if (!run) throw new Refusal('not_found', 'the run is gone')
       const headers = { Location: `/runs/${run.run_id}`, ...replayedHeader(created.replayed) }
       return answer(created.existing ? 200 : 202, toRun(run), headers)
     })
-    .on(postRuns, async ({ c, body: { runs } }) => {
-      const requests: RunRequest[] = []
-      for (const [index, body] of runs.entries()) {
-        const path = `runs[${index}].`
-        if (body.lane_policy === 'coalesce') {
-          const message = 'must not be coalesce in a batch'
-          throw invalid([{ path: `${path}lane_policy`, message }])
+    .on(postRuns, async ({ c, caller, body: { runs } }) => {
+      const suffixes = runs.map((_, index) => `#${index}`)
+      const created = await post(caller, keysOf(c, runs.map(meaningOf), suffixes), async () => {
+        const requests: RunRequest[] = []
+        for (const [index, body] of runs.entries()) {
+          const path = `runs[${index}].`
+          if (body.lane_policy === 'coalesce') {
+            const message = 'must not be coalesce in a batch'
+            throw invalid([{ path: `${path}lane_policy`, message }])
+          }
+          requests.push(await checkedRequest(service, c, body, path))
         }
-        const request = await checkedRequest(service, c, body, path)
-        requests.push(keyed(c, request, runs, `#${index}`))
-      }
-      const created = await node.creator.create(requests)
+        return requests
+      })
       const rows = await findRuns(reads, created.run_ids)
       const headers = replayedHeader(created.replayed)
       return answer(created.existing ? 200 : 202, { runs: rows.map(toSummary) }, headers)
     })
+
+  /** What was posted before under these keys, else new runs; only those are checked: what is there stays good. */
+  async function post(
+    caller: Caller,
+    keys: Keys | undefined,
+    check: () => Promise<RunRequest[]>,
+  ): Promise<Created> {
+    const earlier = keys && (await madeBefore(reads, caller, keys))
+    if (earlier) return { run_ids: earlier, existing: true, replayed: true }
+    const requests = (await check()).map((request, nth) => ({
+      ...request,
+      // What a service may not cancel by its id, it may not end by way of its lane either.
+      ...(caller.role === 'service' ? { only_own: true as const } : {}),
+      ...(keys && {
+        idempotency_key: keys.texts[nth] ?? null,
+        options: { ...request.options, request_hash: keys.hash },
+      }),
+    }))
+    return node.creator.create(requests, caller).catch(async (error: unknown) => {
+      if (error instanceof Refusal && error.code === 'forbidden') {
+        const run_id = String(error.details['run_id'])
+        const row = refused(caller, 'run.lane_policy', run_id, error.code)
+        await recordAudit(reads, { ...row, run_id })
+      }
+      throw error
+    })
+  }
 }
 
 export const replayedHeader = (replayed: boolean): Record<string, string> =>
   replayed ? { 'Idempotent-Replayed': 'true' } : {}
 
-async function checkedRequest(
-  service: Service,
-  c: Context,
-  body: RunBody,
-  path: string,
-): Promise<RunRequest> {
-  const agent = await service.agents.find(body.agent)
-  if (!agent) {
-    const message = await service.agents.whyUnknown(body.agent)
-    throw new Refusal('unknown_agent', `there is no agent ${body.agent}: it ${message}`, {
-      errors: [{ path: `${path}agent`, message }],
-    })
-  }
-  const problems: FieldError[] = inputProblems(agent, body.input, service.outbound).map((one) => ({
-    ...one,
-    path: path + one.path,
-  }))
-  if (body.lane_policy !== 'enqueue' && (body.run_at ?? null) !== null)
-    problems.push({
-      path: `${path}lane_policy`,
-      message: 'must be enqueue with a run_at: the lane is judged when the run is due',
-    })
-  if (body.surface === 'child')
-    problems.push({
-      path: `${path}surface`,
-      message: 'must not be child: child runs are made by delegation',
-    })
-  const callbackProblem = problemOfCallback(service, body)
-  if (callbackProblem) problems.push({ path: `${path}callback_url`, message: callbackProblem })
-  const conversation_id = body.conversation_id ?? newConversationId()
-  const lane = laneKeyOf(body, conversation_id)
-  if ('missing' in lane)
-    problems.push({ path: path + lane.missing, message: `is needed by surface ${body.surface}` })
-  if (problems.length > 0 || 'missing' in lane) throw invalid(problems)
-  if (lane.laneKey.length > 600)
-    throw invalid([{ path: `${path}lane_key`, message: 'is too long' }])
-  await checkQueue(service, body.queue, path)
-  const traceparent = traceparentOf(c)
+/** The keys of the runs of one request, and what it asks for. */
+interface Keys {
+  texts: string[]
+  hash: string
+}
+
+function keysOf(c: Context, meaning: object, suffixes: string[]): Keys | undefined {
+  const key = commandKey(c, meaning)
+  return key && { texts: suffixes.map((suffix) => `${key.text}${suffix}`), hash: key.hash }
+}
+
+/** The same for all spellings of a request: `60s` is `1m`, and a default is nothing. */
+function meaningOf({
+  timeouts,
+  execution_timeout_override,
+  hold_lane_on_human,
+  ...body
+}: RunBody): object {
+  const { reasoning, tool, turn } = timeouts
   return {
-    conversation_id,
-    agent: body.agent,
-    surface: body.surface,
-    created_by: callerOf(c).name,
-    owner: body.owner ?? null,
-    lane_key: lane.laneKey,
-    lane_policy: body.lane_policy,
-    queue: body.queue,
-    priority: body.priority,
-    run_at: body.run_at ?? null,
-    hold_lane_on_human: body.hold_lane_on_human ?? agent.hold_lane_on_human,
-    idempotency_key: null,
-    input: body.input,
-    metadata: body.metadata,
-    options: {
-      timeouts: body.timeouts as NonNullable<RunRequest['options']['timeouts']>,
-      execution_timeout_override: body.execution_timeout_override ?? null,
-      ...(body.callback_url ? { callback_url: body.callback_url } : {}),
-      ...(traceparent === null ? {} : { traceparent }),
-    },
+    ...body,
+    timeouts: [reasoning, tool, turn].map(inMs),
+    execution_timeout_override: inMs(execution_timeout_override),
+    hold_lane_on_human: hold_lane_on_human || null,
   }
 }
 
-/** What is wrong with the input of a run of this agent, by paths from `input`. */
-export function inputProblems(agent: AgentCard, input: unknown, outbound: Outbound): FieldError[] {
-  if (agent.takes === 'script') return scriptProblems(input, outbound)
-  return agent.takes === 'messages' ? messageProblems(input) : []
-}
-
-function problemOfCallback({ outbound, signsWebhooks }: Service, { callback_url }: RunBody) {
-  if (!callback_url) return undefined
-  return signsWebhooks
-    ? outbound.refusal(callback_url)
-    : 'needs RUNLANE_WEBHOOK_SECRET: its notices could not be signed'
-}
-
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
-
-/** The trace that the caller wants the run to be part of. */
-export function traceparentOf(c: Context): string | null {
-  const traceparent = c.req.header('traceparent') ?? ''
-  return TRACEPARENT.test(traceparent) ? traceparent : null
-}
-
-const queues = new WeakMap<Service, Set<string>>()
-
-/** Queues are never deleted, so a name that was seen stays good. */
-async function checkQueue(service: Service, name: string, path: string): Promise<void> {
-  const known = queues.get(service)
-  if (known?.has(name)) return
-  const fresh = new Set(await knownQueues(service.reads))
-  queues.set(service, fresh)
-  if (fresh.has(name)) return
-  throw new Refusal('unknown_queue', `there is no queue ${name}`, {
-    errors: [{ path: `${path}queue`, message: `is none of ${[...fresh].join(', ')}` }],
-  })
-}
-
-function keyed(c: Context, request: RunRequest, body: unknown, suffix: string): RunRequest {
-  const key = requestKey(c)
-  if (key === undefined) return request
-  return {
-    ...request,
-    idempotency_key: `${key}${suffix}`,
-    options: { ...request.options, request_hash: hashJson(withoutNulls(body)) },
-  }
-}
+const inMs = (duration: string | null | undefined): number | null =>
+  duration ? parseDuration(duration) : null

@@ -22,6 +22,8 @@ export interface RunDraft {
   owner: string | null
   lane_key: string
   lane_policy: 'enqueue' | 'reject' | 'interrupt' | 'coalesce'
+  /** Its lane policy may replace and interrupt runs of the same creator only. */
+  only_own?: true
   /** Goes to the front of its lane. */
   front: boolean
   queue: string
@@ -202,7 +204,7 @@ export interface Flush {
   claim: { epoch: number; limit: number } | null
 }
 
-type GroupRefusal = 'lane_busy' | 'idempotency_conflict' | 'coalesce' | 'not_found'
+type GroupRefusal = 'lane_busy' | 'idempotency_conflict' | 'coalesce' | 'not_found' | 'forbidden'
 
 export type GroupAnswer =
   | { group_id: string; runs: { run_id: string; existing: boolean }[] }

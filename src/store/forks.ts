@@ -36,16 +36,3 @@ export async function envelopeAt(sql: Sql, runId: string, sequence: number): Pro
   if (!row) throw new Error('a count has no row')
   return row
 }
-
-/** The run that this caller has made under this key. */
-export async function findKeyedRun(
-  sql: Sql,
-  createdBy: string,
-  key: string,
-): Promise<{ run_id: string; request_hash: string | null } | undefined> {
-  const [row] = await sql<{ run_id: string; request_hash: string | null }[]>`
-    select r.run_id, p.options ->> 'request_hash' as request_hash
-    from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
-    where r.created_by = ${createdBy} and r.idempotency_key = ${key}`
-  return row
-}

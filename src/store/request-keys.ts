@@ -52,3 +52,18 @@ export async function forgetRequest(transaction: TransactionSql, key: RequestKey
   await transaction`
     delete from runlane.request_keys where requested_by = ${key.requested_by} and key = ${key.text}`
 }
+
+/** Runs that this caller has made under these keys, or whose input it has replaced, in the order of the keys. */
+export async function findKeyedRuns(
+  sql: Sql,
+  createdBy: string,
+  keys: string[],
+): Promise<{ run_id: string; request_hash: string | null }[]> {
+  return sql`
+    select coalesce(r.run_id, k.run_id) as run_id, coalesce(p.options ->> 'request_hash', k.request_hash) as request_hash
+    from unnest(${keys}::text[]) with ordinality as i (key, nth)
+    left join runlane.agent_runs r on r.created_by = ${createdBy} and r.idempotency_key = i.key
+    left join runlane.agent_run_payloads p on p.run_id = r.run_id
+    left join runlane.replacement_keys k on k.created_by = ${createdBy} and k.idempotency_key = i.key
+    where coalesce(r.run_id, k.run_id) is not null order by i.nth`
+}

@@ -119,8 +119,8 @@ test('npm run dev starts on the embedded database, and serves agents', async () 
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as {
     scripts: Record<string, string>
   }
-  const [program, ...options] = (scripts['dev'] ?? '').split(' ')
-  expect([program, options.at(-1)]).toEqual(['node', '--watch-agents'])
+  const [exec, program, ...options] = (scripts['dev'] ?? '').split(' ')
+  expect([exec, program, options.at(-1)]).toEqual(['exec', 'node', '--watch-agents'])
   const dev = await startService({
     env: { RUNLANE_AGENTS: folder.path },
     nodeArgs: options.slice(0, -1),

@@ -9,7 +9,7 @@ import { expectProblem, scripted } from './setup.ts'
 const databaseUrl = await freshDatabase()
 const service = await startService({ databaseUrl })
 afterAll(() => service.kill())
-const { get, post, createRun, waitForRun } = api(service)
+const { get, post, request, createRun, waitForRun } = api(service)
 
 const runsOf = async (conversation_id: string): Promise<Run[]> =>
   (await get(`/runs?conversation_id=${conversation_id}`)).body.runs
@@ -39,6 +39,42 @@ test('the same body by meaning under one key is the same run, answered with 200 
   await waitForRun(first.body.run_id)
   const third = await createRun(scripted([], { conversation_id: 'same' }), keyed('k2'))
   expect(third.run_id).not.toBe(first.body.run_id)
+})
+
+test.each([
+  ['a duration in other units', { timeouts: { turn: '60s' } }, { timeouts: { turn: '1m' } }],
+  [
+    'an override in other units',
+    { execution_timeout_override: '1h' },
+    { execution_timeout_override: '60m' },
+  ],
+  ['a default that is said', {}, { hold_lane_on_human: false, metadata: {}, timeouts: {} }],
+  ['a null that is said', {}, { owner: null, run_at: null, callback_url: null }],
+])('%s is the same request', async (what, more, same) => {
+  const first = await createRun(scripted([], more), keyed(what))
+  const again = await post('/runs', scripted([], same), keyed(what))
+
+  expect(again).toMatchObject({ status: 200, body: { run_id: first.run_id } })
+})
+
+test('a repetition is answered although the request would be refused by now', async () => {
+  const agent = { name: 'soon-gone', instructions: 'x', models: ['openai:gpt-x'] }
+  expect((await post('/agents', agent)).status).toBe(201)
+  const run_at = new Date(Date.now() + 3_600_000).toISOString()
+  const body = { agent: agent.name, run_at, input: { message: 'hi' } }
+  const { run_id } = await createRun(body, keyed('gone'))
+  const batch = await post('/runs/batch', { runs: [body, body] }, keyed('gone'))
+  expect((await request('DELETE', '/agents/soon-gone')).status).toBe(204)
+
+  const again = await post('/runs', body, keyed('gone'))
+  expect(again).toMatchObject({ status: 200, body: { run_id } })
+  expect(again.headers.get('idempotent-replayed')).toBe('true')
+  const both = await post('/runs/batch', { runs: [body, body] }, keyed('gone'))
+  expect(both.status).toBe(200)
+  expect(both.body.runs.map((run: Run) => run.run_id)).toEqual(
+    batch.body.runs.map((run: Run) => run.run_id),
+  )
+  expectProblem(await post('/runs', body), { status: 422, code: 'unknown_agent' })
 })
 
 test.each([

@@ -64,7 +64,10 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
   'progress.reported': { phase: 'thinking' },
   'session.ready': { replayed: [] },
   'human.answered': { by: 'test', resolution: { outcome: 'retry' }, call: null },
-  'input.replaced': { input: { steps: [] } },
+  'input.replaced': {
+    input: { steps: [] },
+    caller: { name: 'token:admin', role: 'admin', requestId: null },
+  },
   'run.completed': { output: 1, size: 1 },
   'run.failed': { code: 'agent_error', message: 'boom' },
   'cancel.requested': { by: 'test', reason: null },

@@ -5,6 +5,7 @@ import type { Json } from '../../json.ts'
 import type { CreateGroup, KeyDraft, RunDraft } from '../../store/flush.ts'
 import type { EncodedChart, RunOptions } from '../../store/rows.ts'
 import { encodeChart, newChart } from '../run/codec.ts'
+import type { Caller } from './caller.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Mailroom } from './mailroom.ts'
 
@@ -17,6 +18,7 @@ export interface RunRequest {
   owner: string | null
   lane_key: string
   lane_policy: RunDraft['lane_policy']
+  only_own?: true
   queue: string
   priority: number
   run_at: string | null
@@ -60,13 +62,13 @@ export class Creator {
     this.#look = options.look
   }
 
-  /** @throws Refusal lane_busy, idempotency_conflict, database_unavailable */
-  create(requests: RunRequest[]): Promise<Created> {
+  /** @throws Refusal lane_busy, forbidden, idempotency_conflict, database_unavailable */
+  create(requests: RunRequest[], caller: Caller): Promise<Created> {
     const [first] = requests
-    if (first?.lane_policy !== 'coalesce') return this.#create(requests)
+    if (first?.lane_policy !== 'coalesce') return this.#create(requests, caller)
     // One at a time per lane: together they would only take the waiting run from each other.
     const before = this.#coalescing.get(first.lane_key) ?? Promise.resolve()
-    const made = before.then(() => this.#create(requests))
+    const made = before.then(() => this.#create(requests, caller))
     const over = made.then(
       () => {},
       () => {},
@@ -91,7 +93,7 @@ export class Creator {
     return { run_ids: answer.runs.map((run) => run.run_id), existing, replayed: existing }
   }
 
-  async #create(requests: RunRequest[]): Promise<Created> {
+  async #create(requests: RunRequest[], caller: Caller): Promise<Created> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const group = this.#groupOf(requests)
       const answer = await this.#committer.create(group)
@@ -103,10 +105,9 @@ export class Creator {
       }
       if (answer.refused !== 'coalesce') throw refusalOf(answer)
       const [request] = requests
-      if (
-        request &&
-        (await this.#mailroom.replaceInput(answer.run_id, request.input, keyOf(request)))
-      ) {
+      if (!request) break
+      const replaced = { input: request.input, key: keyOf(request), caller }
+      if (await this.#mailroom.replaceInput(answer.run_id, replaced)) {
         return { run_ids: [answer.run_id], existing: true, replayed: false }
       }
     }
@@ -172,6 +173,13 @@ function refusalOf(answer: { refused: string; run_id: string }): Refusal {
       {
         run_id: answer.run_id,
       },
+    )
+  }
+  if (answer.refused === 'forbidden') {
+    return new Refusal(
+      'forbidden',
+      `a service may replace and interrupt the runs that it created, and ${answer.run_id} in this lane is not one`,
+      { run_id: answer.run_id },
     )
   }
   if (answer.refused === 'not_found')

@@ -1,13 +1,12 @@
 import type { RunMachine } from '../../../machines/run.ts'
 import type { Json } from '../../json.ts'
-import type { KeyDraft } from '../../store/flush.ts'
 import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '../../store/rows.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
 import { Ledger } from '../run/ledger.ts'
 import { childOfReport, messageOfLetter, unreadReport } from './letters.ts'
 import type { Logger } from '../log.ts'
-import type { MessageOf, RunMessage } from '../run/messages.ts'
+import type { MessageOf, Replacement, RunMessage } from '../run/messages.ts'
 import { retried } from '../retried.ts'
 
 export interface MailroomOptions {
@@ -75,11 +74,11 @@ export class Mailroom {
   }
 
   /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
-  async replaceInput(runId: string, input: Json, key: KeyDraft | null): Promise<boolean> {
+  async replaceInput(runId: string, replaced: Replacement): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const row = await this.#options.loadRun(runId)
       if (row?.status !== 'waiting_on_lane') return false
-      if (await this.decide(row, [{ type: 'input.replaced', input, key }])) return true
+      if (await this.decide(row, [{ type: 'input.replaced', ...replaced }])) return true
     }
     return false
   }

@@ -105,7 +105,12 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     if (message.type !== 'input.replaced') return
     draft.input(message.input)
     if (message.key) draft.key(message.key)
-    draft.event('run_input_replaced', USER, {})
+    const { name, role, requestId } = message.caller
+    draft.event('run_input_replaced', USER, { by: name })
+    draft.audit(
+      { actor: name, role, action: 'run.replace_input', reason: null, code: null },
+      requestId,
+    )
   },
 
   // A manual resume: the former end is forgotten, calls of unknown outcome are settled as the operator says.

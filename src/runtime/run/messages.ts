@@ -13,6 +13,13 @@ export interface Question {
   prompt: string
 }
 
+/** Another input for a run that still waits, and who gives it. */
+export interface Replacement {
+  input: Json
+  key: KeyDraft | null
+  caller: { name: string; role: string; requestId: string | null }
+}
+
 /** Why the supervisor ends a run, or would end it. */
 export interface Verdict {
   action:
@@ -64,7 +71,7 @@ interface Payloads {
     resolution: Resolution
     call: UnknownCall | null
   }
-  'input.replaced': { input: Json; key: KeyDraft | null }
+  'input.replaced': Replacement
   'run.completed': { output: Json; size: number }
   'run.failed': { code: string; message: string }
   /** `node_id`: the node that brought it to the run. */

@@ -165,14 +165,17 @@ export class RecordDraft {
   }
 
   /** An audit row of something that no command asked for; what it has changed is known when all of it is decided. */
-  audit(row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'>): void {
+  audit(
+    row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'>,
+    request_id: string | null = null,
+  ): void {
     this.open().audits.push({
       ...row,
       audit_key: newRecordId(),
       target: this.runId,
       run_id: this.runId,
       outcome: 'applied',
-      request_id: null,
+      request_id,
       before: null,
       after: null,
     })

@@ -98,14 +98,21 @@ begin
           'run_id', known.run_id)::text;
       end if;
     elsif member ->> 'lane_policy' = 'coalesce' then
-      select r.run_id into known from runlane.agent_runs r
+      select r.run_id, r.created_by into known from runlane.agent_runs r
       where r.lane_key = member ->> 'lane_key' and r.agent = member ->> 'agent' and r.status = 'waiting_on_lane'
       order by r.lane_position desc limit 1;
       if known.run_id is not null then
-        raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'coalesce',
+        raise exception using errcode = 'RL001', message = jsonb_build_object('refused',
+          case when member ? 'only_own' and known.created_by <> member ->> 'created_by' then 'forbidden' else 'coalesce' end,
           'run_id', known.run_id)::text;
       end if;
     elsif member ->> 'lane_policy' = 'interrupt' then
+      select r.run_id, r.created_by into known from runlane.agent_runs r
+      where r.lane_key = member ->> 'lane_key' and r.holds_lane limit 1;
+      if known.created_by <> member ->> 'created_by' and member ? 'only_own' then
+        raise exception using errcode = 'RL001', message = jsonb_build_object('refused', 'forbidden',
+          'run_id', known.run_id)::text;
+      end if;
       -- The cancel of the holder is written with the run that asked for it: never one without the other.
       insert into runlane.run_commands (command_id, run_id, kind, payload, requested_by, reason, created_at)
       select member ->> 'interrupt_command_id', r.run_id, 'cancel', '{}', member ->> 'created_by',
