@@ -17,7 +17,7 @@ const KEY_LENGTH_MAX = 255
  * The Idempotency-Key of a request and what it asks for. A key counts per caller and path, for as long as the run exists, or
  * thirty days where an agent or a token is made or many runs are acted on; requests are the same by meaning, not by spelling. @throws Refusal validation_error
  */
-export function requestKey(c: Context): string | undefined {
+function requestKey(c: Context): string | undefined {
   const key = c.req.header('idempotency-key')
   if (key === undefined) return undefined
   if (key === '' || key.length > KEY_LENGTH_MAX)
