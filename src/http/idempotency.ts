@@ -96,7 +96,7 @@ export async function madeBefore(
 }
 
 /** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */
-export function withoutNulls(body: unknown): unknown {
+function withoutNulls(body: unknown): unknown {
   if (Array.isArray(body)) return body.map(withoutNulls)
   return Object.fromEntries(Object.entries(body as object).filter(([, value]) => value !== null))
 }
