@@ -20,6 +20,7 @@ import { runRoutes } from './runs.ts'
 import { runtimeRoutes } from './runtime.ts'
 import type { Service } from './service.ts'
 import { sessionRoutes } from './session.ts'
+import { sweepRoute } from './sweep.ts'
 import { streamRoutes } from './streams.ts'
 
 /** Inline style is allowed for the charts, which carry their own; inline script is not. */
@@ -46,6 +47,7 @@ const ROUTES = [
   chartRoutes,
   streamRoutes,
   runtimeRoutes,
+  sweepRoute,
   adminRoutes,
 ]
 

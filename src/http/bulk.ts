@@ -1,6 +1,4 @@
 import type { Hono } from 'hono'
-import { Refusal } from '../errors.ts'
-import type { Caller } from '../runtime/commands/commands.ts'
 import {
   type BulkAction,
   type BulkFilter,
@@ -9,18 +7,14 @@ import {
   orderBulk,
   previewBulk,
 } from '../store/bulk.ts'
-import type { CommandRow } from '../store/rows.ts'
 import { demand } from './access/identity.ts'
 import { applied } from './audit.ts'
 import { bulkRuns, RUNS_PER_BULK_MAX, RUNS_SHOWN_MAX } from './contract/bulk.ts'
 import type { Answer } from './contract/endpoint.ts'
 import { makingKey, onceMade } from './idempotency.ts'
-import { STATUS } from './problem.ts'
+import { carryOut } from './many.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
-
-/** Commands under way at the same time: enough to share commits, and to leave room for other callers. */
-const AT_ONCE = 16
 
 /** What is ordered: decided once, so that a repetition under the same key is about the same runs. */
 interface Plan {
@@ -44,11 +38,9 @@ export function bulkRoutes(app: Hono, service: Service): void {
 
     const key = makingKey(c, caller, body)
     const act = async (plan: Plan) => {
-      const results = await carryOut(plan, (runId) => {
-        const text = key && `${key.text}#${runId}`
-        const keyed = key && text ? { ...caller, key: { text, hash: key.hash } } : caller
-        return command(action, runId, keyed, reason)
-      })
+      const results = await carryOut(service, plan.waves, { caller, key }, (runId, keyed) =>
+        node.commands[action](runId, keyed, { reason }),
+      )
       const count = (outcome: string) => results.filter((one) => one.outcome === outcome).length
       return {
         ...{
@@ -85,17 +77,6 @@ export function bulkRoutes(app: Hono, service: Service): void {
     const truncated = matched > RUNS_PER_BULK_MAX
     return answer(200, { action, dry_run: true as const, matched, by_status, run_ids, truncated })
   }
-
-  /** As a single one, unless it was given before under the same key. @throws Refusal */
-  async function command(
-    action: BulkAction,
-    runId: string,
-    caller: Caller,
-    reason: string,
-  ): Promise<CommandRow> {
-    const earlier = await node.commands.earlier(caller)
-    return earlier ?? node.commands[action](runId, caller, { reason })
-  }
 }
 
 /** Those that wait in a lane go first: the end of the run before them would start them. */
@@ -105,27 +86,4 @@ function planOf(found: BulkRun[]): Plan {
   const isWaiting = ({ status }: BulkRun): boolean => status === 'waiting_on_lane'
   const waves = [page.filter(isWaiting), page.filter((run) => !isWaiting(run))]
   return { waves: waves.map((wave) => wave.map(({ run_id }) => run_id)), next_cursor }
-}
-
-/** What became of each run. @throws what is about no single run, such as a database that is away */
-async function carryOut({ waves }: Plan, give: (runId: string) => Promise<CommandRow>) {
-  const results = []
-  for (const wave of waves) {
-    for (let start = 0; start < wave.length; start += AT_ONCE) {
-      const some = wave.slice(start, start + AT_ONCE)
-      results.push(...(await Promise.all(some.map((runId) => resultOf(runId, give(runId))))))
-    }
-  }
-  return results
-}
-
-async function resultOf(run_id: string, given: Promise<CommandRow>) {
-  try {
-    const { status, outcome } = await given
-    if (status === 'refused') return { run_id, outcome: 'refused' as const, code: outcome }
-    return { run_id, outcome: 'applied' as const, code: null }
-  } catch (error) {
-    if (!(error instanceof Refusal) || STATUS[error.code] >= 500) throw error
-    return { run_id, outcome: 'refused' as const, code: error.code }
-  }
 }

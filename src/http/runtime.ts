@@ -1,11 +1,8 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
-import { recordAudit } from '../store/audit.ts'
 import { readSnapshot } from '../store/snapshot.ts'
-import { findRun, keyedRunIds, openRootsOf, stuckRunIds } from '../store/runs.ts'
-import { applied } from './audit.ts'
+import { findRun, openRootsOf } from '../store/runs.ts'
 import * as contract from './contract/runtime.ts'
-import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { toSummary } from './run-view.ts'
 import { giveOnce } from './commands.ts'
@@ -45,31 +42,6 @@ export function runtimeRoutes(app: Hono, service: Service): void {
       commands.interrupt(asked.params.run_id, caller, asked.body),
     ),
   )
-
-  routes.on(contract.sweep, async ({ c, caller, body }) => {
-    const { reason } = body
-    const key = commandKey(c, body)
-    const earlier = key ? await keyedRunIds(reads, caller.name, `${key.text}#`) : []
-    if (earlier.length > 0) {
-      const replayed = { recycled: earlier.length, run_ids: earlier }
-      return answer(200, replayed, { 'Idempotent-Replayed': 'true' })
-    }
-    const run_ids: string[] = []
-    const stuck = await stuckRunIds(reads)
-    for (const runId of stuck) {
-      // One that has recovered or ended meanwhile is spared, and audited as refused.
-      const keyed = key ? { ...caller, key: { ...key, text: `${key.text}#${runId}` } } : caller
-      const command = await commands.recycle(runId, keyed, { reason }).catch((error: unknown) => {
-        if (error instanceof Refusal) return null
-        throw error
-      })
-      if (command) run_ids.push(runId)
-    }
-    const change = { before: { stuck: stuck.length }, after: { recycled: run_ids.length } }
-    const row = applied(caller, 'agent_runtime.sweep', 'all stuck runs', change)
-    await recordAudit(reads, { ...row, reason: reason ?? null })
-    return answer(200, { recycled: run_ids.length, run_ids })
-  })
 
   /** A run by its id, or the one that a conversation means. @throws Refusal not_found, ambiguous_target */
   async function target(id: string): Promise<string> {

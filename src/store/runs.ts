@@ -218,20 +218,6 @@ export async function findKeyedCommand(
   return row
 }
 
-/** Runs that this caller has given commands under keys that begin so. */
-export async function keyedRunIds(
-  sql: Sql,
-  requestedBy: string,
-  prefix: string,
-): Promise<string[]> {
-  const rows = await sql<{ run_id: string }[]>`
-    select run_id from runlane.run_commands
-    where requested_by = ${requestedBy} and payload ? 'idempotency_key'
-      and starts_with(payload ->> 'idempotency_key', ${prefix})
-    order by run_id`
-  return rows.map((row) => row.run_id)
-}
-
 /** Inbox rows of runs that this node owns or that nobody owns, oldest first. Reports wait until their run is active. */
 export async function pendingInbox(
   sql: Sql,

@@ -142,11 +142,11 @@ describe('of what is no run, a row shows', () => {
     expect(JSON.stringify(await sql`select * from runlane.audit_events`)).not.toContain('hush')
   })
 
-  test('of a sweep how many were stuck and how many it has recycled', async () => {
+  test('of a sweep how many were stuck, before each of them has a row of its own', async () => {
     const run = await stuck()
     await post(`${RUNTIME}/sweep`, { reason: 'spring' })
     const [row] = await trail('action=agent_runtime.sweep')
-    expect(row).toMatchObject({ before: { stuck: 1 }, after: { recycled: 1 } })
+    expect(row).toMatchObject({ before: { stuck: 1 }, after: { ordered: 1 } })
     expect(await rowsOf(run)).toMatchObject([{ action: 'agent_runtime.recycle' }])
   })
 })

@@ -110,6 +110,41 @@ test('sweep recycles every stuck run and nobody else', async () => {
   await cancel(good.run_id)
 })
 
+describe('a sweep under a key', () => {
+  const sweep = (key: string, body: object = {}) =>
+    post(`${BASE}/sweep`, body, { 'idempotency-key': key })
+
+  test('that found nobody stays so when it is repeated', async () => {
+    expect((await sweep('nobody')).body).toEqual({ recycled: 0, run_ids: [] })
+    const bad = await stuck(await hanging())
+
+    const again = await sweep('nobody')
+
+    expect(again.body).toEqual({ recycled: 0, run_ids: [] })
+    expect(again.headers.get('idempotent-replayed')).toBe('true')
+    expectProblem(await sweep('nobody', { reason: 'other' }), {
+      status: 409,
+      code: 'idempotency_conflict',
+    })
+    expect((await sweep('nobody#1')).body.run_ids).toEqual([bad.run_id])
+  })
+
+  test('is one sweep, however often it is asked for at once', async () => {
+    const bad = await Promise.all(Array.from({ length: 8 }, () => hanging()))
+    for (const run of bad) await stuck(run)
+    const ids = bad.map((run) => run.run_id).toSorted()
+
+    const answers = await Promise.all(Array.from({ length: 4 }, () => sweep('at once')))
+
+    for (const { body } of answers) expect(body.run_ids.toSorted()).toEqual(ids)
+    const { audit } = (await get('/api/v1/admin/audit?action=agent_runtime.sweep')).body
+    expect(audit[0]).toMatchObject({ before: { stuck: 8 }, after: { ordered: 8 } })
+    expect(
+      audit.filter((row: { before: { stuck: number } }) => row.before.stuck === 8),
+    ).toHaveLength(1)
+  })
+})
+
 describe('the snapshot', () => {
   test('has all unfinished runs, stuck first, then the most silent, and counts that fit its rows', async () => {
     const conversation_id = 'snapshot'

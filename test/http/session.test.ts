@@ -110,7 +110,7 @@ describe('where a request comes from', () => {
     ['same-site', 403],
     ['cross-site', 403],
     ['same-origin, cross-site', 403],
-    [undefined, 403],
+    [undefined, 200],
   ]
   const paths = ['/session', '/runs', `/runs/${run_id}/agent-events`]
   test.each(reading)('reading from %s: %i', async (site, status) => {
@@ -236,6 +236,34 @@ test('a session for a JWT ends with it', async () => {
 
   expect(endedAt - exp * 1000).toBeGreaterThan(-100)
   expect(endedAt - exp * 1000).toBeLessThan(700)
+})
+
+test('a session for a JWT ends with the key that signed it', async () => {
+  const opened = cookieOf(await logIn(await bySecretKey({ role: 'ROLE_ADMIN' })))
+  expect((await whoIs(replica, opened)).body).toEqual({ name: 'user:ana', role: 'admin' })
+  const rotated = await startService({
+    databaseUrl,
+    env: { RUNLANE_JWT_SECRET: `${SECRET}, and another one` },
+  })
+  try {
+    expect((await whoIs(rotated, opened)).status).toBe(401)
+    const evil = { cookie: opened, site: 'same-origin', body: { name: 'evil', role: 'admin' } }
+    expect((await ask(rotated, 'POST', '/api/v1/admin/tokens', evil)).status).toBe(401)
+  } finally {
+    await rotated.kill()
+  }
+})
+
+test('of a session for a JWT neither part counts alone, nor with the JWT of somebody else', async () => {
+  const opened = cookieOf(await logIn(await bySecretKey({ role: 'ROLE_VIEWER' })))
+  const [id = ''] = opened.split('.')
+  const other = await bySecretKey({ sub: 'eve', role: 'ROLE_ADMIN' })
+  const name = id.split('=')[0] ?? ''
+  for (const forged of [id, `${id}.${other}`, `${name}=x.${other}`])
+    expect((await whoIs(service, forged)).status).toBe(401)
+  expect((await whoIs(service, opened)).status).toBe(200)
+  const long = await bySecretKey({ note: 'x'.repeat(4_000) })
+  expectProblem(await logIn(long), { status: 422, code: 'validation_error', paths: ['token'] })
 })
 
 test('a JWT that has just expired opens no session, although clocks may differ for its bearer', async () => {

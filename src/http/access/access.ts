@@ -44,7 +44,11 @@ export class Access {
     this.#verify = jwtVerifier(options.jwt)
     this.#log = new SparingLog(options.log)
     this.#requests = new RateLimit(options.rateLimit)
-    this.sessions = new Sessions(options.sql, (hash) => this.#ofHash(hash))
+    this.sessions = new Sessions({
+      sql: options.sql,
+      ofHash: (hash) => this.#ofHash(hash),
+      ofJwt: this.#verify,
+    })
   }
 
   /**
