@@ -1,10 +1,14 @@
 import type { Hono } from 'hono'
-import { logBounds } from '../store/events.ts'
+import { schemaFits } from '../store/migrate.ts'
+import { within } from '../within.ts'
 import { getMetrics, healthz, readyz } from './contract/service.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
 const TEXT = 'text/plain; version=0.0.4; charset=utf-8'
+
+/** A probe that is answered later helps nobody: a database that has not answered by then counts as away. */
+const DATABASE_MS = 2_000
 
 /** For load balancers, whether the process is there and can do its work; for Prometheus, how it does it. */
 export function probeRoutes(app: Hono, service: Service): void {
@@ -12,14 +16,12 @@ export function probeRoutes(app: Hono, service: Service): void {
   new Routes(app, service)
     .on(healthz, () => answer(200, { status: 'ok' as const, version }))
     .on(readyz, async () => {
-      const database = await logBounds(reads).then(
-        () => true,
-        () => false,
-      )
+      const fits = await within(DATABASE_MS, schemaFits(reads), () => {}).catch(() => null)
       const lease = node.lease.held
-      const ready = database && lease && node.status === 'serving'
+      const ready = fits === true && lease && node.status === 'serving'
       const status = ready ? ('ready' as const) : ('not_ready' as const)
-      return answer(ready ? 200 : 503, { status, database, lease, node: node.status })
+      const checks = { database: fits !== null, migrations: fits === true, lease }
+      return answer(ready ? 200 : 503, { status, ...checks, node: node.status })
     })
     .on(getMetrics, async ({ c }) => c.body(await metrics.scrape(), 200, { 'content-type': TEXT }))
 }

@@ -12,7 +12,8 @@ export interface LeaseOptions {
   /** This epoch was declared dead: its runs belong to others. The new epoch is registered already. */
   onLost(newEpoch: number): void
   /** The database does not answer; told at each renewal that fails for it. */
-  onAway(error: unknown): void
+  /** `forMs`: since the last renewal that was answered. */
+  onAway(error: unknown, forMs: number): void
   /** It answers, again or for the first time. */
   onBack(): void
   onError(error: unknown): void
@@ -42,6 +43,8 @@ export class Lease {
   #loop: Promise<void> | null = null
   /** Monotonic time since when the database has answered every renewal; null while it does not. */
   #reachableSince: number | null = null
+  /** Monotonic time of the last renewal that was answered. */
+  #answeredAt = 0
 
   constructor(options: LeaseOptions) {
     this.#options = options
@@ -114,12 +117,14 @@ export class Lease {
       await this.#register()
     } catch (error) {
       this.#reachableSince = null
-      if (isConnectionError(error) || isTransientError(error)) this.#options.onAway(error)
+      if (isConnectionError(error) || isTransientError(error))
+        this.#options.onAway(error, monotonicMs() - this.#answeredAt)
       else this.#options.onError(error)
     }
   }
 
   #renewed(sentAt: number): void {
+    this.#answeredAt = sentAt
     this.#deadline[0] = sentAt + this.#options.leaseMs
     if (this.#reachableSince === null) this.#options.onBack()
     this.#reachableSince ??= sentAt

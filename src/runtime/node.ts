@@ -43,6 +43,8 @@ const HINT_MS = 50
 const DRAIN_MS = 8_000
 const HAND_OVER_MS = 700
 const LAST_FLUSH_MS = 300
+/** After so long without an answer of the database nobody is left to wait for one. */
+const HANG_UP_MS = 5_000
 
 /** One process of the service: it registers, claims and hosts runs, takes over those of dead nodes, and drains. */
 export class RunlaneNode {
@@ -95,7 +97,10 @@ export class RunlaneNode {
       leaseMs: options.leaseMs,
       monotonicMs: clock.monotonicMs,
       onLost: (epoch) => this.#startOver(epoch),
-      onAway: (error) => this.#chronicle.away('lease', error),
+      onAway: (error, forMs) => {
+        this.#chronicle.away('lease', error)
+        if (forMs > HANG_UP_MS) database.hangUp()
+      },
       onBack: () => this.#chronicle.back('lease'),
       onError: (error) => log.error({ problem: String(error) }, 'the lease could not be renewed'),
     })

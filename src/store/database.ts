@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import postgres from 'postgres'
 import { dialer } from './dial.ts'
 
@@ -15,6 +16,8 @@ const CLOSE_S = 0.3
 export interface Database {
   /** Reads of callers, and everything that may wait its turn. */
   reads: Sql
+  /** Ends the reads under way: the database does not answer, and whoever waits for it is to be told so. */
+  hangUp(): void
   /** Reads of the runtime: a pool of its own, so that no list delays adoption, mail or streams. */
   runtime: Sql
   /** The committer's own connection: never behind a slow read. */
@@ -43,12 +46,17 @@ export interface DatabaseTarget {
 
 /** Opens the pools; connects lazily, so it never fails itself. */
 export function openDatabase(target: DatabaseTarget): Database {
-  const reads = connect(target, 8)
+  const open = new Set<Socket>()
+  const reads = connect(target, 8, STATEMENT_TIMEOUT_MS, open)
   const runtime = connect(target, 4, RUNTIME_TIMEOUT_MS)
   const commits = openLine(target)
   const leases = openLine(target)
   return {
     reads,
+    hangUp: () => {
+      for (const socket of open)
+        socket.destroy(Object.assign(new Error('the database is away'), { code: 'ETIMEDOUT' }))
+    },
     runtime,
     commits,
     leases,
@@ -79,12 +87,17 @@ function openLine(target: DatabaseTarget): Line {
   }
 }
 
-function connect(target: DatabaseTarget, max: number, timeoutMs = STATEMENT_TIMEOUT_MS): Sql {
+function connect(
+  target: DatabaseTarget,
+  max: number,
+  timeoutMs = STATEMENT_TIMEOUT_MS,
+  open?: Set<Socket>,
+): Sql {
   return postgres(target.url, {
     ...(target.socket === undefined ? {} : { path: target.socket }),
     max,
     // Its types do not know this option.
-    ...{ socket: dialer(timeoutMs + SILENCE_MS) },
+    ...{ socket: dialer(timeoutMs + SILENCE_MS, open) },
     connect_timeout: 5,
     backoff: (attempt: number) => Math.min(0.05 * 2 ** attempt, 1),
     keep_alive: 10,

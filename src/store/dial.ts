@@ -11,8 +11,9 @@ export interface Place {
  * Dials for the driver, because its own socket ends in a trap: a connection that is accepted and closed before Postgres
  * has spoken (a proxy or a published container port whose server is down) is dialled again without a pause and without
  * end, and the statement that waits for it is never answered. Such a close is an error here, like a refused connection.
+ * `open`: where the sockets are while they are open.
  */
-export function dialer(silenceMs: number): (place: Place) => Socket {
+export function dialer(silenceMs: number, open = new Set<Socket>()): (place: Place) => Socket {
   let dialled = 0
   return ({ host, port, path }) => {
     const nth = dialled % host.length
@@ -31,6 +32,8 @@ export function dialer(silenceMs: number): (place: Place) => Socket {
     socket.setTimeout(silenceMs, () => {
       socket.destroy(Object.assign(new Error(`silent for ${silenceMs} ms`), { code: 'ETIMEDOUT' }))
     })
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
     socket.once('end', closedEarly)
     socket.once('data', () => socket.off('end', closedEarly))
     return socket

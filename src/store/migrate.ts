@@ -39,6 +39,17 @@ export async function migrate(sql: Sql): Promise<void> {
   }
 }
 
+let newest: Promise<number> | undefined
+
+/** Whether the schema is the one that this code knows: a newer one is for newer code. */
+export async function schemaFits(sql: Sql): Promise<boolean> {
+  newest ??= migrationTexts().then((migrations) => migrations.at(-1)?.number ?? 0)
+  const [found] = await sql<
+    { number: number | null }[]
+  >`select max(number) as number from runlane.migrations`
+  return found?.number === (await newest)
+}
+
 async function apply(sql: Sql, { number, file, text }: Migration): Promise<void> {
   await sql.begin(async (transaction) => {
     // Another replica's migration, or this one, may take longer than a statement otherwise may.

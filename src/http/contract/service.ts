@@ -19,6 +19,7 @@ const readiness = z
   .object({
     status: z.enum(['ready', 'not_ready']),
     database: z.boolean(),
+    migrations: z.boolean(),
     lease: z.boolean(),
     node: text,
   })
@@ -30,7 +31,7 @@ export const readyz = endpoint({
   path: '/readyz',
   tag: 'Service',
   role: 'none',
-  does: 'database, lease and node are fit to serve',
+  does: 'database, its migrations, lease and node are fit to serve; answered within two seconds',
   answers: { 200: readiness, 503: readiness },
 })
 
