@@ -19,6 +19,7 @@ export type RefusalCode =
   | 'unknown_agent'
   | 'unknown_queue'
   | 'body_too_large'
+  | 'unsupported_encoding'
   | 'lane_busy'
   | 'idempotency_conflict'
   | 'not_cancellable'

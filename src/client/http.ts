@@ -121,6 +121,8 @@ export class Http {
     }
     const sent = new Headers({ accept: 'application/json', ...headers })
     if (body !== undefined) sent.set('content-type', 'application/json')
+    if (idempotencyKey !== undefined && !/^[\x20-\x7e]{1,255}$/.test(idempotencyKey))
+      throw new TypeError('idempotencyKey must have 1 to 255 printable ASCII characters')
     if (idempotencyKey !== undefined) sent.set('idempotency-key', idempotencyKey)
     const bearer = typeof token === 'function' ? await token() : token
     if (bearer !== undefined && !/^[\x21-\x7e]+$/.test(bearer))

@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { accepts } from 'hono/accepts'
 import { html } from 'hono/html'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { Json } from '../json.ts'
@@ -20,8 +21,8 @@ const LABELS: Record<string, string> = {
 const POLL_MS = 1_500
 const SLOW_POLL_MS = 10_000
 
-/** What a chat surface shows of a run: where it is, what this caller can do, and after a bad end what is needed to take over. */
-export async function statusOf({ reads }: Service, run: RunView, identity: Identity) {
+/** What a chat surface shows of a run: where it is, what can be done about it, and after a bad end what is needed to take over. */
+export async function statusOf({ reads }: Service, run: RunView) {
   const ended = isTerminal(run.status)
   const resume_available = ended && resumeBlocker(run) === null
   const label = LABELS[run.status]
@@ -38,7 +39,7 @@ export async function statusOf({ reads }: Service, run: RunView, identity: Ident
     phase: run.phase,
     saying: run.saying,
     since: run.status_since,
-    can_cancel: !ended && run.status !== 'cancel_requested' && mayAct(identity, run),
+    can_cancel: !ended && run.status !== 'cancel_requested',
     resume_available,
     handoff:
       label === undefined
@@ -74,7 +75,12 @@ function lineOf(value: Json | undefined): string | null {
 
 /** Asked for as HTML by a browser, or by htmx whatever it accepts. */
 export const wantsHtml = (c: Context): boolean =>
-  c.req.header('hx-request') === 'true' || /^\s*text\/html/.test(c.req.header('accept') ?? '')
+  c.req.header('hx-request') === 'true' ||
+  accepts(c, {
+    header: 'Accept',
+    supports: ['application/json', 'text/html'],
+    default: 'application/json',
+  }) === 'text/html'
 
 /** A service may act on the runs that it created, operators on all. */
 const mayAct = ({ role, name }: Identity, { created_by }: RunView): boolean =>
@@ -84,18 +90,25 @@ interface Seen {
   c: Context
   identity: Identity
   run: RunView
+  headers?: Record<string, string>
 }
 
 /** The run's panel, as this caller may use it. */
 export async function panelAnswer(
   service: Service,
-  { c, identity, run }: Seen,
+  { c, identity, run, headers = {} }: Seen,
   status: ContentfulStatusCode = 200,
   problem: string | null = null,
 ): Promise<Response> {
-  const shown = await statusOf(service, run, identity)
-  const can_resume = shown.resume_available && mayAct(identity, run)
-  return c.html(panelOf({ ...shown, can_resume, attempt: run.attempt }, problem), status)
+  const shown = await statusOf(service, run)
+  const may = mayAct(identity, run)
+  const can_cancel = may && shown.can_cancel
+  const can_resume = may && shown.resume_available
+  return c.html(
+    panelOf({ ...shown, can_cancel, can_resume, attempt: run.attempt }, problem),
+    status,
+    headers,
+  )
 }
 
 /** The panel of a conversation that has no run yet. */

@@ -58,6 +58,7 @@ export function createApp(service: Service): Hono {
     requestId(),
     secureHeaders({
       contentSecurityPolicy: CONTENT_SECURITY_POLICY,
+      xFrameOptions: 'DENY',
     }),
   )
   const sparing = new SparingLog(service.log)

@@ -6,7 +6,7 @@ import { jsonProblems } from '../json.ts'
 
 /**
  * The JSON body, checked against its schema.
- * @throws Refusal bad_request (not JSON), body_too_large, validation_error with the fields that do not fit
+ * @throws Refusal bad_request (not JSON), body_too_large, unsupported_encoding, validation_error with the fields that do not fit
  */
 export async function readBody<S extends z.ZodObject>(
   c: Context,
@@ -17,6 +17,12 @@ export async function readBody<S extends z.ZodObject>(
 }
 
 async function readJson(c: Context, limitBytes: number): Promise<unknown> {
+  const encoding = c.req.header('content-encoding') ?? 'identity'
+  if (encoding.toLowerCase() !== 'identity')
+    throw new Refusal(
+      'unsupported_encoding',
+      `Content-Encoding ${encoding.slice(0, 64)} is not taken here: send the body as it is`,
+    )
   const text = await readText(c.req.raw, limitBytes)
   if (text.trim() === '') return {}
   let value: unknown

@@ -38,7 +38,7 @@ export function chartRoutes(app: Hono, service: Service): void {
   })
 
   routes.on(contract.getMachine, async ({ c, params: { file } }) => {
-    const [, id = '', kind] = /^([a-z-]+)(?:\.(svg|mmd))?$/.exec(file) ?? []
+    const [, id = file, kind] = /^([a-z-]+)(?:\.(svg|mmd))?$/.exec(file) ?? []
     const graph = graphOf(id)
     if (kind === undefined) return answer(200, { ...graph })
     const text = await readFile(new URL(`../../machines/${id}.${kind}`, import.meta.url), 'utf8')

@@ -93,7 +93,12 @@ export function commandRoutes(app: Hono, service: Service): void {
         )
       const { c, identity } = asked
       if (!wantsHtml(c)) return act()
-      return panelAfter(service, { c, identity, run: await existing(service, c) }, act)
+      const headers: Record<string, string> = {}
+      return panelAfter(
+        service,
+        { c, identity, run: await existing(service, c), headers },
+        async () => Object.assign(headers, (await act()).headers),
+      )
     })
 }
 

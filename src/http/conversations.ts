@@ -5,7 +5,7 @@ import { findAgentRun, findRun, type RunView } from '../store/runs.ts'
 import { demandOwn } from './access/identity.ts'
 import { emptyPanel, panelAfter, panelAnswer, statusOf, wantsHtml } from './agent-status.ts'
 import { cancelAgentRun, getAgentStatus } from './contract/conversations.ts'
-import { commandKey } from './idempotency.ts'
+import { commandKey, replayedHeader } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -15,7 +15,7 @@ export function conversationRoutes(app: Hono, service: Service): void {
   new Routes(app, service)
     .on(getAgentStatus, async ({ c, params: { id }, identity }) => {
       const run = await foundRun(service, id)
-      if (!wantsHtml(c)) return answer(200, await statusOf(service, run ?? noRun(id), identity))
+      if (!wantsHtml(c)) return answer(200, await statusOf(service, run ?? noRun(id)))
       return run ? panelAnswer(service, { c, identity, run }) : emptyPanel(c, id)
     })
     .on(cancelAgentRun, async ({ c, params: { id }, identity, caller, body }) => {
@@ -27,12 +27,11 @@ export function conversationRoutes(app: Hono, service: Service): void {
       if (!run) throw new Refusal('not_found', 'the run is gone')
       demandOwn(identity, run)
       const act = async () => earlier ?? node.commands.cancel(run.run_id, keyed, body)
-      if (wantsHtml(c)) return panelAfter(service, { c, identity, run }, act)
+      const headers = replayedHeader(earlier !== undefined)
+      if (wantsHtml(c)) return panelAfter(service, { c, identity, run, headers }, act)
       await act()
-      return answer(
-        202,
-        await statusOf(service, (await findRun(reads, run.run_id)) ?? run, identity),
-      )
+      const after = (await findRun(reads, run.run_id)) ?? run
+      return answer(202, await statusOf(service, after), headers)
     })
 }
 

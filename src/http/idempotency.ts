@@ -95,6 +95,10 @@ export async function madeBefore(
   return known.length === texts.length ? known.map(({ run_id }) => run_id) : undefined
 }
 
+/** Of an answer to a repetition. */
+export const replayedHeader = (replayed: boolean): Record<string, string> =>
+  replayed ? { 'Idempotent-Replayed': 'true' } : {}
+
 /** A field that is null means the same as one that is left out; what is inside `input` and `metadata` is not ours. */
 function withoutNulls(body: unknown): unknown {
   if (Array.isArray(body)) return body.map(withoutNulls)

@@ -178,7 +178,8 @@ function problemsOf({
       'database_unavailable',
       'keys_unavailable',
     )
-  if (body) codes.push('bad_request', 'body_too_large', 'database_unavailable')
+  if (body)
+    codes.push('bad_request', 'body_too_large', 'unsupported_encoding', 'database_unavailable')
   if (keyed) codes.push('idempotency_conflict')
   if (query && 'wait' in query.shape) codes.push('too_many_connections')
   if (path.includes('{')) codes.push('not_found')

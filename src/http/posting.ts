@@ -9,7 +9,7 @@ import { refused } from './audit.ts'
 import { invalid } from './body.ts'
 import type { RunBody } from './contract/run-body.ts'
 import { postRun, postRuns } from './contract/runs.ts'
-import { commandKey, madeBefore } from './idempotency.ts'
+import { commandKey, madeBefore, replayedHeader } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { checkedRequest } from './run-request.ts'
 import { toRun, toSummary } from './run-view.ts'
@@ -75,9 +75,6 @@ export function postingRoutes(app: Hono, service: Service): void {
     })
   }
 }
-
-export const replayedHeader = (replayed: boolean): Record<string, string> =>
-  replayed ? { 'Idempotent-Replayed': 'true' } : {}
 
 /** The keys of the runs of one request, and what it asks for. */
 interface Keys {

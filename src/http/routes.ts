@@ -2,11 +2,12 @@ import type { Context, Hono } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { z } from 'zod'
 import { Refusal } from '../errors.ts'
+import { JSON_KEY_LENGTH_MAX } from '../json.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
 import { recordAudit } from '../store/audit.ts'
 import { callerOf, demand, demandOwn, type Identity } from './access/identity.ts'
 import { refused } from './audit.ts'
-import { readBody, readQuery } from './body.ts'
+import { invalid, readBody, readQuery } from './body.ts'
 import type { Answer, Checked, Endpoint, Params } from './contract/endpoint.ts'
 import { existing } from './run-of-path.ts'
 import type { Service } from './service.ts'
@@ -45,6 +46,7 @@ export class Routes {
     const { method, path, role, query, body, own } = endpoint
     const { access, bodyLimitBytes } = this.#service
     const answered = async (c: Context): Promise<Response> => {
+      const params = paramsOf(c)
       if (role !== 'none') {
         demand(c.get('identity'), role)
         if (own && c.req.param('run_id') !== undefined)
@@ -52,7 +54,7 @@ export class Routes {
       }
       const asked = {
         c,
-        params: c.req.param(),
+        params,
         query: readQuery(c, query ?? NOTHING),
         body: body ? await readBody(c, body, bodyLimitBytes) : undefined,
         identity: c.get('identity'),
@@ -84,6 +86,16 @@ export class Routes {
     const run_id = 'run_id' in params ? target : null
     await recordAudit(this.#service.reads, { ...row, run_id })
   }
+}
+
+/** What the path names. @throws Refusal validation_error */
+function paramsOf(c: Context): Record<string, string> {
+  const params: Record<string, string> = c.req.param()
+  const errors = Object.entries(params)
+    .filter(([, value]) => value.length > JSON_KEY_LENGTH_MAX)
+    .map(([path]) => ({ path, message: `must have at most ${JSON_KEY_LENGTH_MAX} characters` }))
+  if (errors.length > 0) throw invalid(errors)
+  return params
 }
 
 /** An answer of a handler, its status kept as a literal. */

@@ -38,8 +38,6 @@ export function streamRoutes(app: Hono, service: Service): void {
       return serve(c, query, identity, { run_id }, run_id)
     })
     .on(contract.streamConversationEvents, async ({ c, query, identity, params }) => {
-      if (params.id.length > 255)
-        throw invalid([{ path: 'id', message: 'has more than 255 characters' }])
       return serve(c, query, identity, { conversation_id: params.id })
     })
     .on(contract.streamEvents, async ({ c, query, identity }) => serve(c, query, identity, {}))
@@ -90,10 +88,13 @@ export function streamRoutes(app: Hono, service: Service): void {
       return Number(text)
     }
     if (query.after_sequence === undefined || runId === undefined) return 0
+    if (!/^\d{1,9}$/.test(query.after_sequence))
+      throw new Refusal('bad_request', 'the cursor is not a sequence')
+    const sequence = Number(query.after_sequence)
     const run = await findRun(service.reads, runId)
     // Ahead of the run is ahead of the log: answered with a reset.
-    if (run && query.after_sequence > run.last_sequence) return Number.MAX_SAFE_INTEGER
-    return cursorOfSequence(service.reads, runId, query.after_sequence)
+    if (run && sequence > run.last_sequence) return Number.MAX_SAFE_INTEGER
+    return cursorOfSequence(service.reads, runId, sequence)
   }
 }
 

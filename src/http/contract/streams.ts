@@ -1,13 +1,16 @@
 /** Live events. */
 import { z } from 'zod'
 import { endpoint } from './endpoint.ts'
-import { sequence, visibility } from './values.ts'
+import { visibility } from './values.ts'
 
 const STREAM = { media: 'text/event-stream', says: 'Server-Sent Events, each with its id' } as const
 
 const query = z.strictObject({
   after_event_id: z.string().optional(),
-  after_sequence: sequence.optional().meta({ description: 'of one run; ignored elsewhere' }),
+  after_sequence: z
+    .string()
+    .optional()
+    .meta({ description: 'of one run; ignored elsewhere', pattern: '^\\d{1,9}$' }),
   run_id: z
     .string()
     .max(255)

@@ -100,7 +100,11 @@ export const instant = z.iso
   .transform((date) => date.toISOString())
   .meta(shown({ type: 'string', format: 'date-time' }))
 
-export const reason = z.string().max(1000).optional()
+export const reason = z
+  .string()
+  .max(1000)
+  .nullish()
+  .transform((text) => text ?? undefined)
 
 /** A time in an answer. */
 export const time = z.string().meta({ format: 'date-time' })
