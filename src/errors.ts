@@ -32,6 +32,8 @@ export type RefusalCode =
   | 'unknown_tool_call'
   | 'not_waiting'
   | 'ambiguous_answer'
+  | 'waits_for_signal'
+  | 'too_many_signals'
   | 'agent_exists'
   | 'too_many_agents'
   | 'token_exists'

@@ -177,6 +177,16 @@ export interface AgentContext {
    * @throws RunError `lane_cycle`, `delegation_too_deep` (12), `too_many_children` (1,000)
    */
   delegate(agent: string, input?: Json, options?: DelegateOptions): Promise<ChildReport>
+  /**
+   * Waits for the next signal of this name (`POST /runs/{run_id}/signal`) and resolves with its data; one that came before
+   * is there at once. Signals of a name are read in the order in which they came, each by one call, once: whatever
+   * crashes, what was not read is kept. While a run waits for signals and nothing else it is parked: its lane is free, and
+   * when one comes `run` starts again. So half a second after the last call other waits of the code count as nothing: make
+   * them in a `step`. There is no time-out yet.
+   * @param name 1 to 64 letters, digits, `_` `.` `:` or `-`
+   * @throws RunError `invalid_signal_name`, `too_many_signal_waits` (100 at once)
+   */
+  signalNamed(name: string): Promise<Json>
   /** Merges these fields into the journal of the conversation. */
   journal(fields: Record<string, Json>): Promise<void>
   /** Tells that the code is alive; not recorded. */

@@ -40,6 +40,11 @@ export class CallDesk {
   #fault: RunError | null = null
   #movedAt = -MOVED_MS
   #inFlight = new Set<Promise<unknown>>()
+  #occupied = 0
+  /** The code has ended. */
+  isOver = false
+  /** Told whenever a call is asked for, and when one has settled. */
+  onMove: () => void = () => {}
   /** Failures that the code may yet go on from; one that ends the run is left open, for a resume to make it again. */
   #failures: SessionCall[] = []
 
@@ -87,19 +92,30 @@ export class CallDesk {
       input: ids.input ?? null,
       effects: null,
     }
-    return { call, recorded: this.#replaying(() => this.#replay.find(call)) }
+    const recorded = this.#replaying(() => this.#replay.find(call))
+    this.onMove()
+    return { call, recorded }
   }
 
   /** The recorded outcome, in its turn. @throws ToolError, RunError as then */
   async replayed(recorded: CallRow): Promise<Json> {
-    await this.#replay.turnOf(recorded).catch((error: unknown) => {
-      if (error instanceof RunError) this.#fault ??= error
-      throw error
-    })
+    await this.#turn(() => this.#replay.turnOf(recorded))
     if (recorded.outcome !== 'failed') return recorded.result
     const message = recorded.error_message ?? 'the call failed'
     if (recorded.kind !== 'model') throw new ToolError(recorded.tool, message)
     throw new RunError(modelCodeOf(recorded), message)
+  }
+
+  /** Resolves when all that is recorded has settled again: what this call is answered comes after that. @throws RunError */
+  async afterReplay(call: OpenCall): Promise<void> {
+    await this.#turn(() => this.#replay.turnAfter(call))
+  }
+
+  #turn(wait: () => Promise<void>): Promise<void> {
+    return this.occupy(wait).catch((error: unknown) => {
+      if (error instanceof RunError) this.#fault ??= error
+      throw error
+    })
   }
 
   /** The code has left the recorded way: the run fails for that, even if the code has caught the error. */
@@ -133,9 +149,24 @@ export class CallDesk {
     const running = work()
     this.#inFlight.add(running)
     try {
-      return await running
+      return await this.occupy(() => running)
     } finally {
       this.#inFlight.delete(running)
+    }
+  }
+
+  /** Something of the run is under way: a call that is answered or made, and no wait for a signal. */
+  get isOccupied(): boolean {
+    return this.#occupied > 0
+  }
+
+  async occupy<T>(work: () => Promise<T>): Promise<T> {
+    this.#occupied += 1
+    try {
+      return await work()
+    } finally {
+      this.#occupied -= 1
+      this.onMove()
     }
   }
 
@@ -159,6 +190,8 @@ export class CallDesk {
 
   /** Resolves when no call is in flight: an attempt ends only then, so that each call's outcome is recorded. */
   async quiet(): Promise<void> {
+    this.isOver = true
+    this.onMove()
     if (this.children > 0 && !this.control.ending) this.port.send({ type: 'children.dismissed' })
     const hard = this.control.hard.signal
     while (this.#inFlight.size > 0 && !hard.aborted)
@@ -167,11 +200,12 @@ export class CallDesk {
 
   /** Gives up waiting when the run is to go on elsewhere, or its session was ended. @throws SessionClosed */
   unlessDrained<T>(waited: Promise<T>): Promise<T> {
-    const signal = AbortSignal.any([this.control.drained.signal, this.control.hard.signal])
-    return Promise.race([
-      waited,
-      aborted(signal).then(() => Promise.reject(new SessionClosed('the session is ending'))),
-    ])
+    return unless(waited, [this.control.drained, this.control.hard])
+  }
+
+  /** The same, also when the run is cancelled. @throws SessionClosed */
+  unlessEnding<T>(waited: Promise<T>): Promise<T> {
+    return unless(waited, [this.control.soft, this.control.drained, this.control.hard])
   }
 
   /** A failure that becomes part of the record with the next call, if there is one. */
@@ -230,6 +264,14 @@ function modelCodeOf({ result }: CallRow): string {
     typeof result === 'object' && result !== null && !Array.isArray(result) && result['code']
   return typeof code === 'string' ? code : 'unknown'
 }
+
+const unless = <T>(waited: Promise<T>, endings: AbortController[]): Promise<T> =>
+  Promise.race([
+    waited,
+    aborted(AbortSignal.any(endings.map(({ signal }) => signal))).then(() =>
+      Promise.reject(new SessionClosed('the session is ending')),
+    ),
+  ])
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { clip } from '../clip.ts'
 import { messageOf } from '../errors.ts'
 import { hashJson, type Json } from '../json.ts'
+import type { CallRow } from '../store/rows.ts'
 import {
   type Agent,
   type AgentContext,
@@ -13,11 +14,12 @@ import {
   type StepScope,
   type ToolCallOptions,
 } from './agent.ts'
-import { CallDesk } from './call-desk.ts'
+import { CallDesk, type OpenCall } from './call-desk.ts'
 import type { SessionControl } from './control.ts'
 import { Delegations } from './delegate.ts'
 import { callModel, type ModelFinder } from './model-call.ts'
 import { type ChildReport, type Job, SAYING_LENGTH_MAX, type SessionPort } from './port.ts'
+import { SignalWaits } from './signals.ts'
 import { saidBefore, splitText } from './speech.ts'
 import { DeltaPace } from './stream.ts'
 import { invokeTool } from './tool-call.ts'
@@ -42,6 +44,7 @@ export class RunContext implements AgentContext {
   #tools: SessionTools
   #pace = new DeltaPace()
   #delegations: Delegations
+  #signals: SignalWaits
 
   constructor(
     agent: Agent,
@@ -63,6 +66,7 @@ export class RunContext implements AgentContext {
     this.#agent = agent
     this.#tools = tools
     this.#delegations = new Delegations(this.desk, job)
+    this.#signals = new SignalWaits(this.desk)
   }
 
   async step<T>(name: string, work: (scope: StepScope) => Promise<T> | T): Promise<T> {
@@ -133,6 +137,16 @@ export class RunContext implements AgentContext {
       await desk.replayed(recorded)
       return
     }
+    await desk.occupy(() => this.#speak(text, options, call, recorded))
+  }
+
+  async #speak(
+    text: string,
+    options: { chunks?: number; ms?: number },
+    call: OpenCall,
+    recorded: CallRow | undefined,
+  ): Promise<void> {
+    const { desk } = this
     const chunks = splitText(text, options.chunks ?? 1)
     const pause = (options.ms ?? 0) / chunks.length
     const startedAt = performance.now()
@@ -170,6 +184,13 @@ export class RunContext implements AgentContext {
     // Code that has ended without waiting for it does not hear of its cancel.
     made.catch(() => {})
     return made
+  }
+
+  signalNamed(name: string): Promise<Json> {
+    const received = this.#signals.next(name)
+    // Code that goes on without it, as the loser of a race, does not hear that its session ends.
+    received.catch(() => {})
+    return received
   }
 
   async journal(fields: Record<string, Json>): Promise<void> {

@@ -1,8 +1,8 @@
 import type { Json } from '../json.ts'
 import type { CallDraft } from '../store/flush.ts'
-import type { CallRow, ChildReport } from '../store/rows.ts'
+import type { CallRow, ChildReport, Signal } from '../store/rows.ts'
 
-export type { ChildReport } from '../store/rows.ts'
+export type { ChildReport, Signal } from '../store/rows.ts'
 
 /** What an executor needs to run one attempt; plain JSON, so that it can cross a thread or a wire. */
 export interface Job {
@@ -58,9 +58,15 @@ export interface Delegation {
   detach: boolean
 }
 
+/** What a signal may be called. */
+export const SIGNAL_NAME = /^[A-Za-z0-9_.:-]{1,64}$/
+
+/** The one that a call for a signal was answered with. */
+export type ReadSignal = Omit<Signal, 'data'>
+
 /** What a session can tell its run. */
 export type SessionMessage =
-  | { type: 'call.recorded'; call: SessionCall; child?: Delegation }
+  | { type: 'call.recorded'; call: SessionCall; child?: Delegation; signal?: ReadSignal }
   /** A child of an earlier attempt is waited for anew. */
   | { type: 'child.awaited' }
   /** The report is in the call; here it is without its output. */
@@ -105,6 +111,16 @@ export interface SessionPort {
   delegate(call: SessionCall, child: Delegation): Promise<boolean>
   /** Resolves when the delegated run has ended, in this attempt or before it. @throws SessionClosed */
   reportOf(childRunId: string): Promise<ChildReport>
+  /**
+   * Resolves with the next signal of this name, once it is there: it is read when the call is recorded with it.
+   * @throws SessionClosed
+   */
+  signalNamed(name: string): Promise<Signal>
+  /**
+   * Nothing of the run is under way but these calls for signals: true once it is parked, which ends this session; false
+   * when it takes that no more (a cancel was first). @throws SessionClosed
+   */
+  park(calls: SessionCall[]): Promise<boolean>
   /** Progress without a record. */
   beat(): void
 }

@@ -6,6 +6,10 @@ const MISSING_MS = 5_000
 /** A gap in the record may be a crash and no wait of the code: not more of it counts. */
 const GAP_MS_MAX = 600_000
 
+/** A call as far as its place in the order is concerned. */
+type Asked = Pick<CallRow, 'position' | 'kind' | 'tool' | 'args_hash'>
+type Placed = Asked & Pick<CallRow, 'finished_at'>
+
 interface Waiting {
   resolve: () => void
   reject: (error: RunError) => void
@@ -18,8 +22,8 @@ interface Waiting {
 export class Replay {
   #byPosition: Map<number, CallRow>
   /** Positions of settled async calls in the order in which they settled. */
-  #order: CallRow[]
-  #waiting = new Map<CallRow, Waiting>()
+  #order: Placed[]
+  #waiting = new Map<Placed, Waiting>()
   #settled: number
   /** When the last call that was released had settled then. */
   #releasedAt: string | null = null
@@ -68,11 +72,18 @@ export class Replay {
    * Resolves when every call that settled before this one has settled again.
    * @throws RunError nondeterministic_replay when the code does not make one of those any more
    */
-  turnOf(recorded: CallRow): Promise<void> {
+  turnOf(recorded: Placed): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiting.set(recorded, { resolve, reject })
       this.#release()
     })
+  }
+
+  /** The same for a call that has no result yet: it comes after every recorded one. */
+  turnAfter(call: Asked): Promise<void> {
+    const last = { ...call, finished_at: null }
+    this.#order.push(last)
+    return this.turnOf(last)
   }
 
   nextSettled(): number {
@@ -99,13 +110,13 @@ export class Replay {
     setImmediate(() => this.#release())
   }
 
-  #gapBefore(next: CallRow): number {
+  #gapBefore(next: Placed): number {
     if (next.finished_at === null || this.#releasedAt === null) return 0
     const gap = Date.parse(next.finished_at) - Date.parse(this.#releasedAt)
     return Math.min(Math.max(gap, 0), GAP_MS_MAX)
   }
 
-  #giveUp(missing: CallRow): void {
+  #giveUp(missing: Placed): void {
     for (const [call, { reject }] of this.#waiting) {
       reject(
         new RunError(

@@ -4,6 +4,7 @@ import type { Run } from '../client/index.ts'
 function answerTo({ run_id, detail }: Run): string {
   const command = `runlane run respond ${run_id}`
   if (detail === 'crash_loop') return `${command} --outcome retry`
+  if (detail === 'signal') return `runlane run signal ${run_id} <name> [json]`
   return detail === 'unknown_tool_call'
     ? `${command} --outcome succeeded|failed|retry`
     : `${command} --answer <json>`

@@ -97,6 +97,18 @@ export async function respond(
   return completed(context, wait, await client.respond(runId, answer, request))
 }
 
+/** `runlane run signal` */
+export async function sendSignal(
+  context: Context,
+  [runId = '', name = '', data]: readonly string[],
+  { key, wait }: Pick<SteerOptions, 'key' | 'wait'>,
+) {
+  const { client, io } = context
+  const value = data === undefined ? null : await jsonOf('the data', data, io)
+  const request = { idempotencyKey: key, signal: io.ended }
+  return completed(context, wait, await client.signal(runId, name, value, request))
+}
+
 interface AnswerOptions {
   readonly outcome?: Resolution['outcome']
   readonly result?: string

@@ -1,7 +1,18 @@
 import { type Command, Option } from 'commander'
 import { duration, resolved, waitOption } from './options.ts'
 import type { Does } from './context.ts'
-import { cancel, extend, fork, interrupt, recycle, respond, resume, stop, sweep } from './steer.ts'
+import {
+  cancel,
+  extend,
+  fork,
+  interrupt,
+  recycle,
+  respond,
+  resume,
+  sendSignal,
+  stop,
+  sweep,
+} from './steer.ts'
 
 const TARGET = '<run_or_conversation_id>'
 
@@ -53,6 +64,17 @@ export function steeringCommands(command: Command, does: Does): void {
       .option('--key <key>', 'Idempotency-Key: given twice under one key, it is one answer')
       .addOption(waitOption('waits until it is over, and exits with 4 unless it completed')),
     respond,
+  )
+  does(
+    command
+      .command('signal')
+      .description('sends a signal to the code of a run, which keeps it until it asks for it')
+      .argument('<run_id>')
+      .argument('<name>', 'what the code calls it')
+      .argument('[json]', 'what it gets: JSON, @file, or - for stdin; default null')
+      .option('--key <key>', 'Idempotency-Key: given twice under one key, it is one signal')
+      .addOption(waitOption('waits until it is over, and exits with 4 unless it completed')),
+    sendSignal,
   )
   does(
     steering('extend', 'gives an active run more time than the watchdog would (operators)')

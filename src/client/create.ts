@@ -1,7 +1,8 @@
-import type { CallOptions, Client, ClientOptions, CommandOptions, ListOptions } from './client.ts'
+import type { Client } from './client.ts'
 import { RunlaneError } from './errors.ts'
 import { eventStream, isTerminal } from './events.ts'
 import { type Ask, Http, type HttpOptions, newKey, route, type QueryValue } from './http.ts'
+import type { CallOptions, ClientOptions, CommandOptions, ListOptions } from './options.ts'
 import { type Listing, listing, type Page } from './pages.ts'
 import { limitOf, now } from './time.ts'
 import type * as t from './types.ts'
@@ -122,9 +123,13 @@ const command = (
   return http.json<t.Commanded>({ ...ask, expectMs: waitMs })
 }
 
-const commandsOf = (http: Http): Pick<Client, 'cancelRun' | 'respond' | 'resumeRun'> => ({
+const commandsOf = (
+  http: Http,
+): Pick<Client, 'cancelRun' | 'signal' | 'respond' | 'resumeRun'> => ({
   cancelRun: (runId, { reason, ...options } = {}) =>
     command(http, route`/runs/${runId}/cancel`, options, { reason }),
+  signal: (runId, name, data = null, options = {}) =>
+    command(http, route`/runs/${runId}/signal`, options, { name, data }),
   respond: (runId, answer, { tokenId, ...options } = {}) =>
     command(http, route`/runs/${runId}/respond`, options, { answer, token_id: tokenId }),
   resumeRun: (runId, { reason, resolutions, ...options } = {}) =>

@@ -1,8 +1,8 @@
 /** A typed client of the HTTP contract for backends: `import { createClient } from 'runlane/client'`. */
+export type { Client } from './client.ts'
 export type {
   AuditFilter,
   CallOptions,
-  Client,
   ClientOptions,
   CommandOptions,
   KeyedOptions,
@@ -11,7 +11,7 @@ export type {
   RunEventsFilter,
   RunFilter,
   WaitOptions,
-} from './client.ts'
+} from './options.ts'
 export { createClient } from './create.ts'
 export { type ClientCode, RunlaneError } from './errors.ts'
 export type { EventsOptions, EventsScope, EventStream } from './events.ts'

@@ -7,6 +7,7 @@ import { findCommand, findRun, loadCalls } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
 import { panelAfter, wantsHtml } from './agent-status.ts'
 import { cancelRun, extendRun, respond, resumeRun } from './contract/runs.ts'
+import { signal } from './contract/signals.ts'
 import { commandKey } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
@@ -77,6 +78,9 @@ export function commandRoutes(app: Hono, service: Service): void {
         const { by, reason } = asked.body
         return commands.extend(asked.params.run_id, caller, { by_ms: by, reason })
       }),
+    )
+    .on(signal, (asked) =>
+      once(asked, (caller) => commands.signal(asked.params.run_id, caller, asked.body)),
     )
     .on(respond, (asked) =>
       once(asked, (caller) => commands.respond(asked.params.run_id, caller, asked.body)),

@@ -28,6 +28,8 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   unknown_tool_call: 409,
   not_waiting: 409,
   ambiguous_answer: 409,
+  waits_for_signal: 409,
+  too_many_signals: 409,
   agent_exists: 409,
   too_many_agents: 409,
   token_exists: 409,

@@ -1,6 +1,7 @@
 import type { Database } from '../store/database.ts'
 import { anyNodeLost, listNodes } from '../store/nodes.ts'
-import { loadHostedMany, nextDueInMs, ownedRunIds, pendingInbox, whatWaits } from '../store/runs.ts'
+import { runsWithSignals } from '../store/signals.ts'
+import { loadHostedMany, nextDueInMs, ownedRunIds, runsWithMail, whatWaits } from '../store/runs.ts'
 import type { Committer } from './commit/committer.ts'
 import type { Host } from './run/host.ts'
 import type { Lease } from './lease.ts'
@@ -71,9 +72,11 @@ export class Lookout {
   }
 
   async #deliverMail(): Promise<void> {
-    const { database, lease, mailroom } = this.#options
-    const letters = await pendingInbox(database.runtime, lease.epoch)
-    await mailroom.deliverAll([...new Set(letters.map((letter) => letter.run_id))])
+    const { database, host, lease, mailroom } = this.#options
+    await mailroom.deliverAll(await runsWithMail(database.runtime, lease.epoch))
+    const waiting = host.awaitingSignals
+    if (waiting.length === 0) return
+    for (const runId of await runsWithSignals(database.runtime, waiting)) host.signalled(runId)
   }
 
   /** Runs that a commit with a lost reply has claimed for us: ours in the database, unknown here. */

@@ -15,6 +15,7 @@ import {
   loadHosted,
   loadReport,
 } from '../store/runs.ts'
+import { unreadSignals } from '../store/signals.ts'
 import type { Batch } from './commit/batch.ts'
 import { Chronicle } from './chronicle.ts'
 import { checkMachine } from './check-machine.ts'
@@ -124,6 +125,8 @@ export class RunlaneNode {
       loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
       keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
       loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
+      readSignals: (runId, which) => retried(() => unreadSignals(reads, runId, which)),
+      onParked: (runId) => void this.#mailroom.deliver(runId),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,

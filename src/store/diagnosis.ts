@@ -56,6 +56,8 @@ export interface WaitFacts {
   questions: {
     token_id: string
     kind: string
+    /** Of the signal that is waited for. */
+    name: string | null
     prompt: string
     created_at: string
     expires_at: string | null
@@ -97,7 +99,7 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
           'started_at', t.started_at) order by t.position), '[]')
         from runlane.agent_tool_results t where t.run_id = r.run_id and t.kind = 'tool' and t.outcome = 'started'),
       'due', coalesce(r.run_at <= runlane.now(), false),
-      'letters', (select count(*)::int from runlane.run_inbox i where i.run_id = r.run_id),
+      'letters', (select count(*)::int from runlane.run_inbox i where i.run_id = r.run_id and i.due),
       'unreported', (select coalesce(json_agg(k.run_id order by k.run_id), '[]') from (select c.run_id
         from runlane.agent_runs c where r.ended_at is null and c.parent_run_id = r.run_id and c.ended_at is not null
           and not c.detached
@@ -108,7 +110,7 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
             and e.payload ->> 'child_run_id' = c.run_id)
         order by c.run_id limit 20) as k),
       'questions', (select coalesce(json_agg(json_build_object('token_id', w.token_id, 'kind', w.kind,
-          'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
+          'name', w.name, 'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
         from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')
     ) as facts
     from runlane.agent_runs r where r.run_id = ${runId}`

@@ -93,6 +93,8 @@ export interface WaitpointDraft {
   token_id: string
   run_id: string
   kind: string
+  /** Of the signal that is waited for. */
+  name: string | null
   tool_call_id: string | null
   prompt: string
   schema: Json
@@ -108,6 +110,8 @@ export interface CommandDraft {
   payload: Record<string, Json>
   requested_by: string
   reason: string | null
+  /** Of a command that is applied by being written: its audit row, written with it. */
+  audit?: AuditDraft
 }
 
 export interface AuditDraft {
@@ -265,9 +269,18 @@ export function flushText(flush: Flush): string {
     records.flatMap((record) => record.children.map((child, ord) => ({ ord, ...child }))),
   )
   put('deliveries', flush.deliveries)
-  put('commands', flush.commands)
+  const commands = flush.commands.map(({ audit: _audit, ...command }, ord) => ({ ord, ...command }))
+  put(
+    'commands',
+    commands.filter(({ kind }) => kind !== 'signal'),
+  )
+  put(
+    'signals',
+    commands.filter(({ kind }) => kind === 'signal'),
+  )
   put('audits', [
     ...flush.audits,
+    ...flush.commands.flatMap(({ audit }) => (audit ? { ...audit, of_command: true } : [])),
     ...records.flatMap((record) => record.audits.map((audit) => ({ ...audit, of_record: true }))),
   ])
   if (flush.adopt) sections['adopt'] = flush.adopt

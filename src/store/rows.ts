@@ -135,7 +135,15 @@ export interface RunEventRow {
 
 /** How a side effect may be repeated: never, freely, or under a stable idempotency key. */
 export type Effects = 'none' | 'idempotent' | 'unsafe'
-export type CallKind = 'tool' | 'step' | 'model' | 'value' | 'say' | 'journal' | 'delegate'
+export type CallKind =
+  | 'tool'
+  | 'step'
+  | 'model'
+  | 'value'
+  | 'say'
+  | 'journal'
+  | 'delegate'
+  | 'signal'
 
 /** A row of the idempotency envelope. */
 export interface CallRow {
@@ -183,6 +191,8 @@ export interface WaitpointRow {
   token_id: string
   run_id: string
   kind: string
+  /** Of the signal that the run is parked for. */
+  name: string | null
   tool_call_id: string | null
   prompt: string
   schema: Json
@@ -194,8 +204,18 @@ export interface WaitpointRow {
 export interface InboxRow {
   run_id: string
   kind: string
+  /** Of a signal. */
+  name: string | null
   dedupe_key: string
   payload: Record<string, Json>
+}
+
+/** A signal that its run has not read yet. */
+export interface Signal {
+  /** Of the command that sent it. */
+  command_id: string
+  data: Json
+  by: string
 }
 
 export interface CommandRow {

@@ -196,7 +196,7 @@ export async function loadCalls(sql: Sql, runId: string): Promise<CallRow[]> {
 
 export async function listWaitpoints(sql: Sql, runId: string): Promise<WaitpointRow[]> {
   return sql<WaitpointRow[]>`
-    select token_id, run_id, kind, tool_call_id, prompt, schema, status, created_at, expires_at
+    select token_id, run_id, kind, name, tool_call_id, prompt, schema, status, created_at, expires_at
     from runlane.waitpoints where run_id = ${runId} order by token_id`
 }
 
@@ -218,22 +218,21 @@ export async function findKeyedCommand(
   return row
 }
 
-/** Inbox rows of runs that this node owns or that nobody owns, oldest first. Reports wait until their run is active. */
-export async function pendingInbox(
-  sql: Sql,
-  epoch: number,
-): Promise<(InboxRow & { owned: boolean })[]> {
-  return sql<(InboxRow & { owned: boolean })[]>`
-    select i.run_id, i.kind, i.dedupe_key, i.payload, r.owner_epoch is not null as owned
-    from runlane.run_inbox i join runlane.agent_runs r using (run_id)
-    where r.owner_epoch = ${epoch}
-      or (r.owner_epoch is null and (i.kind <> 'report' or r.ended_at is not null)) order by i.id limit 500`
+/** Runs that have mail and that this node owns or nobody owns, the oldest mail first. Reports wait until their run is active. */
+export async function runsWithMail(sql: Sql, epoch: number): Promise<string[]> {
+  const rows = await sql<{ run_id: string }[]>`
+    select i.run_id from runlane.run_inbox i join runlane.agent_runs r using (run_id)
+    where i.due and (r.owner_epoch = ${epoch}
+      or (r.owner_epoch is null and (i.kind <> 'report' or r.ended_at is not null))) order by i.id limit 500`
+  return [...new Set(rows.map(({ run_id }) => run_id))]
 }
 
+/** Its mail; of a signal, that it is there. */
 export async function inboxOf(sql: Sql, runId: string): Promise<InboxRow[]> {
   return sql<InboxRow[]>`
-    select run_id, kind, dedupe_key, payload from runlane.run_inbox where run_id = ${runId}
-    order by kind = 'report', id limit 100`
+    select run_id, kind, name, dedupe_key, case kind when 'signal' then payload - 'data' else payload end as payload
+    from runlane.run_inbox where run_id = ${runId} and due
+    order by kind = 'signal', kind = 'report', id limit 100`
 }
 
 /** What became of a delegated run; undefined while it is not over. */

@@ -224,7 +224,9 @@ create table runlane.run_inbox (
   kind text not null,
   dedupe_key text not null,
   payload jsonb not null,
-  created_at timestamp with time zone not null
+  created_at timestamp with time zone not null,
+  name text,
+  due boolean not null default true
 );
 
 create table runlane.sessions (
@@ -248,7 +250,8 @@ create table runlane.waitpoints (
   created_at timestamp with time zone not null,
   expires_at timestamp with time zone,
   completed_at timestamp with time zone,
-  completed_by text
+  completed_by text,
+  name text
 );
 
 create table runlane.webhook_deliveries (
@@ -390,6 +393,10 @@ CREATE UNIQUE INDEX run_commands_of_key ON runlane.run_commands USING btree (req
 
 CREATE INDEX run_commands_of_run ON runlane.run_commands USING btree (run_id);
 
+CREATE INDEX run_inbox_due ON runlane.run_inbox USING btree (id) WHERE due;
+
+CREATE INDEX run_inbox_signals ON runlane.run_inbox USING btree (run_id, name, id) WHERE (kind = 'signal'::text);
+
 CREATE INDEX waitpoints_of_run ON runlane.waitpoints USING btree (run_id);
 
 CREATE INDEX webhook_deliveries_age ON runlane.webhook_deliveries USING btree (finished_at, created_at);
@@ -440,6 +447,8 @@ create view runlane.agent_checkpoints as
 -- function runlane.repair_lanes(wanted integer, dry boolean) returns json
 
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
+
+-- function runlane.settle_signals(flush jsonb, accepted text[], ended text[], at timestamp with time zone) returns void
 
 -- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]
 

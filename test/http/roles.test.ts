@@ -83,6 +83,7 @@ const bodies: Record<string, (target: Record<string, string>) => unknown> = {
   createToken: () => ({ name: `token-${randomUUID()}`, role: 'viewer' }),
   logIn: () => ({ token: ours.token }),
   extendRun: () => ({ by: '1m' }),
+  signal: () => ({ name: 'approve', data: { by: 'ana' } }),
   forkRun: ({ run_id }) => ({ checkpoint_id: `${run_id}.3` }),
   recycleRun: () => ({ force: true }),
   bulkRuns: () => ({

@@ -53,6 +53,8 @@ export async function attempt(
     },
     delegate: () => Promise.reject(new Error('nothing is delegated here')),
     reportOf: () => Promise.reject(new Error('nothing is delegated here')),
+    signalNamed: () => Promise.reject(new Error('nobody sends signals here')),
+    park: () => Promise.reject(new Error('nothing is parked here')),
     barrier,
     clearance: barrier,
     beat: () => {},

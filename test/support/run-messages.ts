@@ -48,6 +48,7 @@ export function messageOf(event: RunEvent, nth: number): RunMessage {
     payload['waitpoints'] = Array.from({ length: event.questions }, (_, index) => ({
       token_id: `wp_${randomUUID()}`,
       kind: 'unknown_tool_call',
+      name: null,
       tool_call_id: `tool_${nth}_${index}`,
       tool: 'search',
       prompt: 'Did it happen?',
@@ -63,7 +64,12 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
   },
   'progress.reported': { phase: 'thinking' },
   'session.ready': { replayed: [] },
-  'human.answered': { by: 'test', resolution: { outcome: 'retry' }, call: null },
+  'human.answered': {
+    by: 'test',
+    kind: 'crash_loop',
+    resolution: { outcome: 'retry' },
+    call: null,
+  },
   'input.replaced': {
     input: { steps: [] },
     caller: { name: 'token:admin', role: 'admin', requestId: null },

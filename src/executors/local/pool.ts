@@ -205,6 +205,8 @@ function watch(port: SessionPort, onSettled: () => void): SessionPort {
     begin: (call) => port.begin(call),
     delegate: (call, child) => port.delegate(call, child),
     reportOf: (childRunId) => port.reportOf(childRunId),
+    signalNamed: (name) => port.signalNamed(name),
+    park: (calls) => port.park(calls),
     beat: () => port.beat(),
   }
 }

@@ -5,6 +5,7 @@ import type {
   Job,
   SessionCall,
   SessionMessage,
+  Signal,
 } from '../../agents/port.ts'
 import type { OnOrphan } from '../../agents/on-orphan.ts'
 import type { Timeouts } from '../../agents/agent.ts'
@@ -35,7 +36,7 @@ export type ToThread =
   | { type: 'start'; session: number; assignment: Assignment }
   | { type: 'cancel' | 'drain' | 'kill'; session: number }
   | { type: 'cleared'; session: number; id: number; accepted: boolean }
-  | { type: 'reported'; session: number; id: number; report: ChildReport }
+  | { type: 'answered'; session: number; id: number; answer: ChildReport | Signal }
   | { type: 'closed'; session: number; id: number }
   | { type: 'describe'; session: number; file: string }
 
@@ -47,6 +48,8 @@ export type FromThread =
   | { type: 'begin'; session: number; id: number; call: SessionCall }
   | { type: 'delegate'; session: number; id: number; call: SessionCall; child: Delegation }
   | { type: 'report'; session: number; id: number; child_run_id: string }
+  | { type: 'signal'; session: number; id: number; name: string }
+  | { type: 'park'; session: number; id: number; calls: SessionCall[] }
   | { type: 'beat'; session: number }
   /** The session's code has ended; `abandoned`: it was told to and did not, and may go on by itself. */
   | { type: 'over'; session: number; abandoned: boolean }

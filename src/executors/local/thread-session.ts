@@ -8,6 +8,7 @@ import type {
   SessionCall,
   SessionMessage,
   SessionPort,
+  Signal,
 } from '../../agents/port.ts'
 import { runSession } from '../../agents/session.ts'
 import type { AgentSource } from '../../agents/source.ts'
@@ -29,7 +30,7 @@ export interface ThreadSessionOptions {
 }
 
 type Answer = {
-  resolve: (answer: boolean | ChildReport) => void
+  resolve: (answer: boolean | ChildReport | Signal) => void
   reject: (error: Error) => void
 }
 type Instruction = Exclude<ToThread, { type: 'start' | 'describe' }>
@@ -60,7 +61,7 @@ export class ThreadSession implements SessionPort {
     const asked = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if (message.type === 'cleared') asked?.resolve(message.accepted)
-    else if (message.type === 'reported') asked?.resolve(message.report)
+    else if (message.type === 'answered') asked?.resolve(message.answer)
     else asked?.reject(new SessionClosed('the run is not ours any more'))
   }
 
@@ -85,6 +86,14 @@ export class ThreadSession implements SessionPort {
 
   reportOf(child_run_id: string): Promise<ChildReport> {
     return this.#answerTo((id) => ({ type: 'report', session: this.#session, id, child_run_id }))
+  }
+
+  signalNamed(name: string): Promise<Signal> {
+    return this.#answerTo((id) => ({ type: 'signal', session: this.#session, id, name }))
+  }
+
+  park(calls: SessionCall[]): Promise<boolean> {
+    return this.#answerTo((id) => ({ type: 'park', session: this.#session, id, calls }))
   }
 
   async barrier(): Promise<void> {
@@ -112,7 +121,9 @@ export class ThreadSession implements SessionPort {
     return accepted
   }
 
-  #answerTo<T extends boolean | ChildReport>(question: (id: number) => FromThread): Promise<T> {
+  #answerTo<T extends boolean | ChildReport | Signal>(
+    question: (id: number) => FromThread,
+  ): Promise<T> {
     this.#asked += 1
     const id = this.#asked
     return new Promise((resolve, reject) => {

@@ -1,7 +1,13 @@
 import { kill } from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { END_MESSAGES, type SessionMessage, type SessionPort } from '../../agents/port.ts'
+import {
+  type ChildReport,
+  END_MESSAGES,
+  type SessionMessage,
+  type SessionPort,
+  type Signal,
+} from '../../agents/port.ts'
 import type { Probe, Session } from './session.ts'
 import type {
   Assignment,
@@ -194,10 +200,13 @@ export class ExecutorThread {
     }
     const { session, id } = message
     const closed = (): void => this.#post({ type: 'closed', session, id })
-    if (message.type === 'report') {
-      held.port
-        .reportOf(message.child_run_id)
-        .then((report) => this.#post({ type: 'reported', session, id, report }), closed)
+    if (message.type === 'report' || message.type === 'signal') {
+      const { port } = held
+      const told: Promise<ChildReport | Signal> =
+        message.type === 'report'
+          ? port.reportOf(message.child_run_id)
+          : port.signalNamed(message.name)
+      told.then((answer) => this.#post({ type: 'answered', session, id, answer }), closed)
       return
     }
     askedOf(held.port, message).then(
@@ -273,8 +282,9 @@ const isLate = ({ ending }: Held, message: FromThread): boolean =>
 
 function askedOf(
   port: SessionPort,
-  message: Extract<FromThread, { type: 'begin' | 'delegate' | 'barrier' | 'clearance' }>,
+  message: Extract<FromThread, { type: 'begin' | 'delegate' | 'park' | 'barrier' | 'clearance' }>,
 ): Promise<boolean> {
+  if (message.type === 'park') return port.park(message.calls)
   if (message.type === 'begin') return port.begin(message.call)
   if (message.type === 'delegate') return port.delegate(message.call, message.child)
   return (message.type === 'barrier' ? port.barrier() : port.clearance()).then(() => true)

@@ -7,11 +7,13 @@ import { cancelAgentRun, getAgentStatus } from './conversations.ts'
 import * as runs from './runs.ts'
 import * as runtime from './runtime.ts'
 import * as service from './service.ts'
+import { signal } from './signals.ts'
 import * as streams from './streams.ts'
 
 /** Every operation of the contract, in the order of its documents. */
 export const ENDPOINTS: readonly Endpoint[] = [
   ...Object.values(runs),
+  signal,
   bulkRuns,
   getAgentStatus,
   cancelAgentRun,

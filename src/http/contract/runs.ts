@@ -268,7 +268,7 @@ export const respond = endpoint({
   query: z.strictObject({ wait }),
   body: z.strictObject({ answer: json, token_id: z.string().max(255).optional() }),
   answers: { 202: commanded },
-  refuses: ['not_waiting', 'ambiguous_answer'],
+  refuses: ['not_waiting', 'ambiguous_answer', 'waits_for_signal'],
 })
 
 export const resumeRun = endpoint({

@@ -16,15 +16,35 @@ export const refusedCommand = (
   reason: string | undefined,
   code: string,
 ): AuditDraft => ({
-  audit_key: newRecordId(),
+  ...auditOf(run, caller, kind, newRecordId()),
+  reason: reason ?? null,
+  outcome: 'refused',
+  code,
+})
+
+/** Of one that is applied by being written, and changes nothing of what is shown of its run. */
+export const writtenCommand = (
+  run: HostedRow,
+  caller: Caller,
+  kind: string,
+  command_id: string,
+): AuditDraft => {
+  const audit = auditOf(run, caller, kind, command_id)
+  return { ...audit, reason: null, outcome: 'applied', code: null, after: audit.before }
+}
+
+const auditOf = (
+  run: HostedRow,
+  caller: Caller,
+  kind: string,
+  audit_key: string,
+): Omit<AuditDraft, 'reason' | 'outcome' | 'code'> => ({
+  audit_key,
   actor: caller.name,
   role: caller.role,
   action: actionOf(kind),
   target: run.run_id,
   run_id: run.run_id,
-  reason: reason ?? null,
-  outcome: 'refused',
-  code,
   request_id: caller.requestId,
   before: auditedRun({ ...run, cancel_requested: run.cancel_requested_at !== null }),
   after: null,

@@ -3,10 +3,11 @@ import type { RunMachine } from '../../../machines/run.ts'
 import { Refusal, type RefusalCode } from '../../errors.ts'
 import { newCommandId } from '../../ids.ts'
 import type { Json } from '../../json.ts'
+import type { CommandDraft } from '../../store/flush.ts'
 import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../../store/rows.ts'
 import { restoreChart } from '../run/codec.ts'
 import type { Caller } from './caller.ts'
-import { refusedCommand } from './command-audit.ts'
+import { refusedCommand, writtenCommand } from './command-audit.ts'
 import type { Committer } from '../commit/committer.ts'
 import { transitionOf } from '../run/decide.ts'
 import type { Mailroom } from './mailroom.ts'
@@ -22,6 +23,15 @@ export interface CommandsOptions {
   findCommand: (commandId: string) => Promise<CommandRow | undefined>
   findKeyedCommand: (requestedBy: string, key: string) => Promise<CommandRow | undefined>
 }
+
+interface Command {
+  kind: string
+  payload: Record<string, Json>
+  reason?: string | undefined
+  commandId?: string
+}
+
+const NOT_APPLIED = { status: 'pending', outcome: null } as const
 
 /** How long a caller waits for a written command to be brought to its run. */
 const DELIVERY_MS = 2_000
@@ -69,17 +79,26 @@ export class CommandDesk {
   }
 
   /** Writes the command and brings it to its run. */
-  async submit(
+  async submit(run: HostedRow, caller: Caller, command: Command): Promise<CommandRow> {
+    const command_id = command.commandId ?? newCommandId()
+    const { kind, payload } = command
+    const written = await this.#write(run, caller, command, { command_id })
+    return written ?? { command_id, run_id: run.run_id, kind, payload, ...NOT_APPLIED }
+  }
+
+  /** The same for a command that is applied by being written; undefined when the run does not take it by then. */
+  submitApplied(run: HostedRow, caller: Caller, command: Command): Promise<CommandRow | undefined> {
+    const command_id = newCommandId()
+    const audit = writtenCommand(run, caller, command.kind, command_id)
+    return this.#write(run, caller, command, { command_id, audit })
+  }
+
+  async #write(
     run: HostedRow,
     caller: Caller,
-    command: {
-      kind: string
-      payload: Record<string, Json>
-      reason?: string | undefined
-      commandId?: string
-    },
-  ): Promise<CommandRow> {
-    const command_id = command.commandId ?? newCommandId()
+    command: Command,
+    { command_id, audit }: Pick<CommandDraft, 'command_id' | 'audit'>,
+  ): Promise<CommandRow | undefined> {
     const { committer, mailroom, findCommand } = this.options
     await committer.command({
       command_id,
@@ -93,6 +112,7 @@ export class CommandDesk {
       },
       requested_by: caller.name,
       reason: command.reason ?? null,
+      ...(audit ? { audit } : {}),
     })
     // Written is written: while the database is slow or away, the caller gets 202 and the letter is delivered later.
     await Promise.race([
@@ -100,17 +120,7 @@ export class CommandDesk {
       delay(DELIVERY_MS, undefined, { ref: false }),
     ])
     // The same request may have come twice at the same time: one of them was written.
-    const written = (await this.earlier(caller)) ?? (await findCommand(command_id))
-    return (
-      written ?? {
-        payload: command.payload,
-        command_id,
-        run_id: run.run_id,
-        kind: command.kind,
-        status: 'pending',
-        outcome: null,
-      }
-    )
+    return (await this.earlier(caller)) ?? (await findCommand(command_id))
   }
 
   /** @throws Refusal always, after the refusal is audited */

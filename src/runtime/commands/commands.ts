@@ -1,6 +1,6 @@
-import { Refusal } from '../../errors.ts'
-import { hashJson, type Json } from '../../json.ts'
-import type { CallRow, CommandRow } from '../../store/rows.ts'
+import { Refusal, type RefusalCode } from '../../errors.ts'
+import { hashJson, type Json, OUTPUT_BYTES_MAX } from '../../json.ts'
+import { type CallRow, type CommandRow, type HostedRow, isTerminal } from '../../store/rows.ts'
 import type { Caller } from './caller.ts'
 import { CommandDesk, type CommandsOptions } from './command-desk.ts'
 import type { Resolution, RunMessage, UnknownCall } from '../run/messages.ts'
@@ -145,8 +145,36 @@ export class Commands {
   }
 
   /**
+   * Sends something to the code of a run: kept until it asks for a signal of this name.
+   * @throws Refusal not_found, not_active (the run ends, or has), too_many_signals, validation_error
+   */
+  async signal(
+    runId: string,
+    caller: Caller,
+    { name, data = null }: { name: string; data?: Json | undefined },
+  ): Promise<CommandRow> {
+    const size = Buffer.byteLength(JSON.stringify(data))
+    if (size > OUTPUT_BYTES_MAX) {
+      const message = `is larger than ${OUTPUT_BYTES_MAX} bytes of JSON`
+      const errors = [{ path: 'data', message }]
+      throw new Refusal('validation_error', `data ${message}`, { errors })
+    }
+    const run = await this.#desk.find(runId)
+    const command = { kind: 'signal', payload: { name, data } }
+    const isRead = ({ status }: HostedRow) => !isTerminal(status) && status !== 'cancel_requested'
+    const written = isRead(run) && (await this.#desk.submitApplied(run, caller, command))
+    if (written) return written
+    const now = await this.#desk.find(runId)
+    const refuse = (code: RefusalCode, text: string) =>
+      this.#desk.refuse(now, caller, 'signal', undefined, code, text)
+    if (!isRead(now)) return refuse('not_active', `the run is ${now.status}: it reads no signals`)
+    return refuse('too_many_signals', 'the run has 1,000 signals that it has not read')
+  }
+
+  /**
    * Answers a question that a run waits on.
-   * @throws Refusal not_found, not_waiting, ambiguous_answer (several questions, no `token_id`), validation_error
+   * @throws Refusal not_found, not_waiting, ambiguous_answer (several questions, no `token_id`), waits_for_signal,
+   *   validation_error
    */
   async respond(
     runId: string,
@@ -168,6 +196,13 @@ export class Commands {
       )
     }
     const [only] = pending
+    if (only?.kind === 'signal') {
+      const names = pending.map(({ name }) => name)
+      const text = `the run asks nothing and waits for a signal: POST /runs/${runId}/signal {"name": ${JSON.stringify(only.name)}}`
+      return this.#desk.refuse(run, caller, 'respond', undefined, 'waits_for_signal', text, {
+        signals: names,
+      })
+    }
     const chosen =
       token_id === undefined && pending.length === 1
         ? only

@@ -1,4 +1,4 @@
-import type { InboxRow } from '../../store/rows.ts'
+import type { InboxRow, WaitpointRow } from '../../store/rows.ts'
 import { actionOf } from './command-audit.ts'
 import { reportLetter } from '../run/delegation.ts'
 import type { MessageOf, Resolution, RunMessage, UnknownCall } from '../run/messages.ts'
@@ -40,7 +40,8 @@ export function messageOfLetter(row: InboxRow, nodeId: string): RunMessage | und
       resolution: Resolution
       call: UnknownCall | null
     }
-    return { type: 'human.answered', by, token_id, resolution, call, letter }
+    const kind = call ? 'unknown_tool_call' : 'crash_loop'
+    return { type: 'human.answered', by, token_id, kind, resolution, call, letter }
   }
   return undefined
 }
@@ -56,5 +57,32 @@ export const unreadReport = (child_run_id: string): MessageOf<'child.reported'> 
   report: { child_run_id, status: 'completed', output: null, error_message: null },
   letter: reportLetter(child_run_id),
 })
+
+/**
+ * A parked run goes on when one of the signals has come that it waits for; its code reads it, so its letter stays. Letters
+ * are in the order in which they came.
+ */
+export function wakingSignal(
+  letters: InboxRow[],
+  waitpoints: WaitpointRow[],
+): MessageOf<'human.answered'> | undefined {
+  const asked = waitpoints.filter(({ kind, status }) => kind === 'signal' && status === 'pending')
+  for (const { kind, name, payload } of letters) {
+    const found = kind === 'signal' ? asked.find((one) => one.name === name) : undefined
+    if (!found) continue
+    const { token_id } = found
+    const others = asked.filter((one) => one !== found)
+    return {
+      type: 'human.answered',
+      by: textOrNull(payload['by']) ?? 'unknown',
+      token_id,
+      kind: 'signal',
+      resolution: null,
+      call: null,
+      dismissed: others.map((one) => one.token_id),
+    }
+  }
+  return undefined
+}
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)

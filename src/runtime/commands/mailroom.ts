@@ -4,7 +4,7 @@ import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '..
 import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
 import { Ledger } from '../run/ledger.ts'
-import { childOfReport, messageOfLetter, unreadReport } from './letters.ts'
+import { childOfReport, messageOfLetter, unreadReport, wakingSignal } from './letters.ts'
 import type { Logger } from '../log.ts'
 import type { MessageOf, Replacement, RunMessage } from '../run/messages.ts'
 import { retried } from '../retried.ts'
@@ -97,9 +97,11 @@ export class Mailroom {
     const { nodeId, host, inboxOf, loadRun, endBelow, hint } = this.#options
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const letters = await inboxOf(runId)
+      // Of what nobody has waited for so far no letter tells.
+      host.signalled(runId)
       const messages = letters.flatMap((letter) => messageOfLetter(letter, nodeId) ?? [])
       const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
-      if (messages.length + reports.length === 0) return
+      if (letters.length === 0) return
       if (host.has(runId)) {
         for (const childRunId of reports) this.#report(runId, childRunId)
         if (
@@ -121,6 +123,8 @@ export class Mailroom {
       if (row.owner_epoch !== null) return hint()
       // Reports wait for the next attempt; of a run that is over nobody reads them any more.
       if (isTerminal(row.status)) messages.push(...reports.map(unreadReport))
+      const waking = await this.#waking(row, letters)
+      if (waking) messages.push(waking)
       if (messages.length === 0) return
       // Nothing of it runs that could wait for them: what it has delegated ends first, by force.
       if (messages.some(({ type }) => type === 'cancel.requested') && hasChildren(row))
@@ -169,6 +173,13 @@ export class Mailroom {
         },
       })
     })
+  }
+
+  /** Of a run that is parked for a signal, and one has come. */
+  async #waking(row: HostedRow, letters: InboxRow[]): Promise<RunMessage | undefined> {
+    const hasSignal = letters.some(({ kind }) => kind === 'signal')
+    if (row.status !== 'waiting_on_human' || !hasSignal) return undefined
+    return wakingSignal(letters, await this.#options.waitpointsOf(row.run_id))
   }
 
   /** Tokens of the questions that a run still waits on. */

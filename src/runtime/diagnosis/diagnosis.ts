@@ -135,8 +135,10 @@ function laneCauses({ holder, ahead, lane_key, status_since }: WaitFacts): Omit<
 
 function humanCauses({ questions, letters, status_since }: WaitFacts): Omit<Cause, 'run_id'>[] {
   if (questions.length > 0)
-    return questions.map(({ token_id, prompt, created_at }) => ({
-      ...cause('human.waiting', prompt, 'answer it: POST /runs/{run_id}/respond'),
+    return questions.map(({ token_id, kind, name, prompt, created_at }) => ({
+      ...(kind === 'signal'
+        ? cause('signal.waiting', prompt, `send it: POST /runs/{run_id}/signal {"name": "${name}"}`)
+        : cause('human.waiting', prompt, 'answer it: POST /runs/{run_id}/respond')),
       since: created_at,
       holder: token_id,
     }))

@@ -11,6 +11,7 @@ export const GATES = [
   'executor.unresponsive',
   'child.waiting',
   'human.waiting',
+  'signal.waiting',
   'cancel.unacknowledged',
   'node.lost',
   'waker.missing',

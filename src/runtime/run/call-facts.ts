@@ -12,7 +12,7 @@ const OPERATOR = 1
 export function noteCall(draft: RecordDraft, message: RunMessage): void {
   if (message.type === 'tool.started') return noteToolStarted(draft, message.call)
   if (message.type === 'tool.finished') return noteToolFinished(draft, message.call)
-  if (message.type === 'call.recorded') return noteRecorded(draft, message.call, message.child)
+  if (message.type === 'call.recorded') return noteRecorded(draft, message)
   if (message.type === 'child.started') return noteDelegated(draft, message.call, message.child)
   if (message.type === 'child.reported') return noteReported(draft, message)
 }
@@ -52,7 +52,10 @@ function noteReported(draft: RecordDraft, { call, report }: MessageOf<'child.rep
   draft.checkpoint('tool_result')
 }
 
-function noteRecorded(draft: RecordDraft, call: SessionCall, child?: Delegation): void {
+function noteRecorded(
+  draft: RecordDraft,
+  { call, child, signal }: MessageOf<'call.recorded'>,
+): void {
   if (child) {
     noteDelegated(draft, call, child)
     draft.fields.phase = null
@@ -60,6 +63,13 @@ function noteRecorded(draft: RecordDraft, call: SessionCall, child?: Delegation)
     return
   }
   draft.call(call)
+  if (signal) {
+    const { tool: name, tool_call_id } = call
+    const { command_id, by } = signal
+    const told = { command_id, kind: 'signal', by, reason: null, status: 'applied' }
+    draft.event('command_applied', OPERATOR, { ...told, outcome: 'read', name, tool_call_id })
+    draft.checkpoint('tool_result')
+  }
   if (call.kind === 'step') {
     draft.event('step_finished', OPERATOR, { name: call.tool, duration_ms: call.duration_ms })
     draft.checkpoint('tool_result')

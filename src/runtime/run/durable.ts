@@ -130,10 +130,12 @@ class CommitDesk implements RecordSource {
       if (settled) this.#barrier(settled)
       return
     }
-    if (message.letter) this.#letters.add(message.letter.dedupe_key)
     const effects = this.#ledger.decide(message)
-    if (!effects) {
-      if (!message.letter) return settled?.('not_accepted')
+    // A signal that it does not read stays for the next call that asks for it.
+    if (!effects && (!message.letter || message.letter.kind === 'signal'))
+      return settled?.('not_accepted')
+    if (message.letter) this.#letters.add(message.letter.dedupe_key)
+    if (!effects && message.letter) {
       // That it is refused is recorded like any outcome: whoever asked hears of it when it is.
       this.#ledger.settleLetter(message.letter, 'refused', `not possible in ${this.#ledger.status}`)
     }

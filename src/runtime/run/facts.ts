@@ -4,7 +4,7 @@ import { formatDuration } from '../../duration.ts'
 import type { Json } from '../../json.ts'
 import type { RecordDraft } from './record-draft.ts'
 import { noteCall, noteResolution } from './call-facts.ts'
-import type { RunMessage } from './messages.ts'
+import type { Question, RunMessage } from './messages.ts'
 import { noteVerdict } from './verdicts.ts'
 
 const USER = 0
@@ -68,6 +68,7 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     }
     if (message.type !== 'human.asked') return
     draft.fields.detail = message.waitpoints[0]?.kind ?? null
+    for (const call of message.calls ?? []) draft.call(call)
     for (const { tool, ...question } of message.waitpoints) {
       if (question.tool_call_id !== null && tool !== null) {
         draft.event('tool_finished', OPERATOR, {
@@ -84,21 +85,22 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
 
   noteAnswer(draft, message) {
     if (message.type !== 'human.answered') return
-    const { token_id, by, resolution, call } = message
-    draft.waitpoint({
-      token_id,
-      kind: call ? 'unknown_tool_call' : 'crash_loop',
-      tool_call_id: call?.tool_call_id ?? null,
-      prompt: '',
-      schema: null,
-      status: 'completed',
-      data: resolution as unknown as Json,
-      completed_by: by,
-    })
+    const { token_id, by, kind, resolution, call, dismissed = [] } = message
+    const over = { kind, name: null, tool_call_id: null, prompt: '', schema: null }
+    const data = resolution as unknown as Json
+    draft.waitpoint({ ...over, token_id, status: 'completed', data, completed_by: by })
+    for (const other of dismissed)
+      draft.waitpoint({
+        ...over,
+        token_id: other,
+        status: 'cancelled',
+        data: null,
+        completed_by: null,
+      })
     // With more questions open the run goes on waiting, and for the same reason.
     if (draft.status !== 'waiting_on_human') draft.fields.detail = null
     draft.event('human_answered', USER, { token_id, by })
-    if (call) noteResolution(draft, call, resolution)
+    if (call && resolution) noteResolution(draft, call, resolution)
   },
 
   noteInput(draft, message) {
@@ -207,16 +209,14 @@ function askCrashLoop(draft: RecordDraft, reason: string): void {
   ask(draft, {
     token_id: `wp_${draft.runId}.${draft.chart.context.attempt}`,
     kind: 'crash_loop',
+    name: null,
     tool_call_id: null,
     prompt: `${draft.chart.context.barren_attempts} attempts in a row ended without a new checkpoint, the last one so: ${reason}. Try again?`,
   })
   draft.checkpoint('human_pause')
 }
 
-function ask(
-  draft: RecordDraft,
-  question: { token_id: string; kind: string; tool_call_id: string | null; prompt: string },
-): void {
+function ask(draft: RecordDraft, question: Omit<Question, 'tool'>): void {
   draft.waitpoint({ ...question, schema: null, status: 'pending', data: null, completed_by: null })
   const { token_id, prompt } = question
   draft.event('human_asked', USER, { token_id, prompt, schema: null, expires_at: null })

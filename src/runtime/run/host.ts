@@ -1,42 +1,16 @@
-import { createActor, type AnyActorRef } from 'xstate'
-import type { RunMachine } from '../../../machines/run.ts'
+import { createActor } from 'xstate'
 import type { RunEffect } from '../../../machines/run-setup.ts'
-import type { ChildReport } from '../../agents/port.ts'
-import type { StartSession } from '../../executors/local/executor.ts'
-import type { Json } from '../../json.ts'
 import type { CallRow, HostedRow } from '../../store/rows.ts'
-import type { Committer } from '../commit/committer.ts'
 import { lanesOf } from './delegation.ts'
 import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
-import type { Lease } from '../lease.ts'
+import type { HostOptions } from './host-options.ts'
 import { Hosted, ledgerOf } from './hosted.ts'
-import type { Logger } from '../log.ts'
 import type { RunMessage } from './messages.ts'
 import { Reports } from './reports.ts'
 import { rehydrated } from './rehydrate.ts'
 import { staleCancel } from './verdicts.ts'
 import { sessionPort } from './session-port.ts'
-
-export interface HostOptions {
-  /** The root of the node's actor system. */
-  root: AnyActorRef
-  machine: RunMachine
-  committer: Committer
-  lease: Lease
-  startSession: StartSession
-  loadCalls(runId: string): Promise<CallRow[]>
-  /** Keeps the result of a run that was ended before it came. */
-  keepLate(runId: string, output: Json): void
-  /** What became of a delegated run; undefined while it goes on. */
-  loadReport: (childRunId: string) => Promise<ChildReport | undefined>
-  recovery: 'auto' | 'manual'
-  maxCrashes: number
-  cancelTimeoutMs: number
-  monotonicMs: () => number
-  /** The commit of a decision was refused: the run is another node's. */
-  onFenced(runId: string, epoch: number | null): void
-  log: Logger
-}
+import { askForSignals, Signals } from './signals.ts'
 
 /**
  * The runs that this node owns, as actors of its system, and the effects that their charts name. An effect is performed
@@ -100,6 +74,16 @@ export class Host {
   async reported(runId: string, childRunId: string): Promise<void> {
     const { loadReport } = this.#options
     await this.#hosted.get(runId)?.reported(childRunId, loadReport)
+  }
+
+  /** There may be signals for a run. */
+  signalled(runId: string): void {
+    this.#hosted.get(runId)?.signals.look()
+  }
+
+  /** Runs whose code waits for a signal while something else of them is under way. */
+  get awaitingSignals(): string[] {
+    return [...this.#hosted].flatMap(([runId, { signals }]) => (signals.isAwaited ? runId : []))
   }
 
   /** A run of this node. */
@@ -173,8 +157,11 @@ export class Host {
       id: row.run_id,
       parent: root,
     } as never) as unknown as RunActor
-    const reports = new Reports((childRunId) => this.#options.loadReport(childRunId))
-    const hosted = new Hosted(actor, ledger, reports, this.#options.monotonicMs())
+    const hosted = new Hosted(actor, ledger, {
+      reports: new Reports((childRunId) => this.#options.loadReport(childRunId)),
+      signals: new Signals(row.run_id, this.#options.readSignals),
+      now: this.#options.monotonicMs(),
+    })
     if (ledger.status === 'cancel_requested') hosted.cancelledAt = this.#options.monotonicMs()
     this.#hosted.set(row.run_id, hosted)
     actor.start()
@@ -246,6 +233,8 @@ export class Host {
       isOpen,
       fed: () => hosted.fed(isOpen),
       reportOf: (childRunId) => hosted.reports.of(childRunId),
+      signals: hosted.signals,
+      askForSignals: (asking) => askForSignals(ledger, asking),
       onSaid: (message) => {
         hosted.vitals.note(message, monotonicMs())
         hosted.feed()
@@ -294,6 +283,7 @@ export class Host {
       if (status === 'completed') this.#options.keepLate(runId, result)
     }
     hosted.actor.send({ type: 'actor.released' })
+    if (reason === 'settled' && hosted.ledger.chart.hasTag('parked')) this.#options.onParked(runId)
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()
   }

@@ -8,6 +8,7 @@ import type { RunActor, Settled } from './durable.ts'
 import { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 import type { Reports } from './reports.ts'
+import type { Signals } from './signals.ts'
 import { Vitals } from './vitals.ts'
 import type { Performing } from '../supervision/audience.ts'
 import type { Watched } from '../supervision/watchdog.ts'
@@ -25,6 +26,7 @@ export class Hosted {
   readonly ledger: Ledger
   readonly vitals: Vitals
   readonly reports: Reports
+  readonly signals: Signals
   session: Session | null = null
   /** Counts sessions: what an earlier one still sends is dropped. */
   sessions = 0
@@ -37,10 +39,15 @@ export class Hosted {
   /** Starts of something new that wait until the run is no longer stuck. */
   #waiting: (() => void)[] = []
 
-  constructor(actor: RunActor, ledger: Ledger, reports: Reports, now: number) {
+  constructor(
+    actor: RunActor,
+    ledger: Ledger,
+    { reports, signals, now }: { reports: Reports; signals: Signals; now: number },
+  ) {
     this.actor = actor
     this.ledger = ledger
     this.reports = reports
+    this.signals = signals
     this.vitals = new Vitals(now)
   }
 
@@ -82,6 +89,7 @@ export class Hosted {
     this.session?.kill()
     this.session = null
     this.reports.close()
+    this.signals.close()
     this.feed()
   }
 

@@ -1,5 +1,11 @@
 import type { RunEvent, WatchdogClock } from '../../../machines/run-setup.ts'
-import type { ChildReport, Delegation, ProgressReport, SessionCall } from '../../agents/port.ts'
+import type {
+  ChildReport,
+  Delegation,
+  ProgressReport,
+  ReadSignal,
+  SessionCall,
+} from '../../agents/port.ts'
 import type { Probe } from '../../executors/local/session.ts'
 import type { Json } from '../../json.ts'
 import type { AuditDraft, KeyDraft } from '../../store/flush.ts'
@@ -7,7 +13,9 @@ import type { AuditDraft, KeyDraft } from '../../store/flush.ts'
 /** A question that parks a run. */
 export interface Question {
   token_id: string
-  kind: 'unknown_tool_call' | 'crash_loop'
+  kind: 'unknown_tool_call' | 'crash_loop' | 'signal'
+  /** Of the signal that is waited for. */
+  name: string | null
   tool_call_id: string | null
   tool: string | null
   prompt: string
@@ -56,7 +64,12 @@ export interface UnknownCall {
 }
 
 interface Payloads {
-  'call.recorded': { call: SessionCall; child?: Delegation }
+  'call.recorded': {
+    call: SessionCall
+    child?: Delegation
+    /** The one that it has read. */
+    signal?: ReadSignal
+  }
   'tool.started': { call: SessionCall }
   'tool.finished': { call: SessionCall }
   'child.started': { call: SessionCall; child: Delegation }
@@ -64,12 +77,17 @@ interface Payloads {
   'child.reported': { call: SessionCall | null; report: ChildReport }
   'progress.reported': Omit<ProgressReport, 'type'>
   'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
-  'human.asked': { waitpoints: Question[] }
+  /** With the calls that go on waiting while nothing of the run is in memory. */
+  'human.asked': { waitpoints: Question[]; calls?: SessionCall[] }
   'human.answered': {
     token_id: string
     by: string
-    resolution: Resolution
+    kind: Question['kind']
+    /** Null of a signal: it is read by the call that waits for it. */
+    resolution: Resolution | null
     call: UnknownCall | null
+    /** Waitpoints that nobody has to complete any more. */
+    dismissed?: string[]
   }
   'input.replaced': Replacement
   'run.completed': { output: Json; size: number }

@@ -63,6 +63,7 @@ export function questionOf(
     // One question per call and attempt: asking again after another crash is a new one.
     token_id: `wp_${runId}.${attempt}.${call.position}`,
     kind: 'unknown_tool_call',
+    name: null,
     tool_call_id: call.tool_call_id,
     tool: call.tool,
     prompt: `The call ${call.tool_call_id} of ${call.tool}${argumentsOf(call)} was started and its outcome is not recorded${why === null ? '' : ` (${why})`}. Did it happen?`,

@@ -1,10 +1,11 @@
-import type { ChildReport, SessionPort } from '../../agents/port.ts'
+import type { ChildReport, SessionCall, SessionMessage, SessionPort } from '../../agents/port.ts'
 import { SessionClosed } from '../../errors.ts'
 import type { Json } from '../../json.ts'
 import { reportLetter } from './delegation.ts'
 import type { RunActor, Settled } from './durable.ts'
 import type { Lease } from '../lease.ts'
-import type { MessageOf, RunMessage } from './messages.ts'
+import type { Letter, MessageOf, RunMessage } from './messages.ts'
+import { signalLetter, type Signals } from './signals.ts'
 
 export interface SessionPortOptions {
   actor: RunActor
@@ -15,6 +16,9 @@ export interface SessionPortOptions {
   fed: () => Promise<void>
   /** What became of a run that this one has delegated. */
   reportOf: (childRunId: string) => Promise<ChildReport>
+  signals: Signals
+  /** What a run says that is parked for the signals of these calls. */
+  askForSignals: (calls: SessionCall[]) => MessageOf<'human.asked'>
   /** Told of all that the session says, when it is decided. */
   onSaid: (message: RunMessage) => void
   /** Told of a result that comes when nothing counts any more. */
@@ -31,12 +35,18 @@ export function sessionPort({
   isOpen,
   fed,
   reportOf,
+  signals,
+  askForSignals,
   onSaid,
   onLate,
 }: SessionPortOptions): SessionPort {
   const closed = (): SessionClosed => new SessionClosed('the run is not ours any more')
   const committed = (
-    message: { type: 'barrier.asked' } | MessageOf<'tool.started'> | MessageOf<'child.started'>,
+    message:
+      | { type: 'barrier.asked' }
+      | MessageOf<'tool.started'>
+      | MessageOf<'child.started'>
+      | MessageOf<'human.asked'>,
   ): Promise<boolean> =>
     new Promise((resolve, reject) => {
       if (!isOpen()) return reject(closed())
@@ -62,12 +72,12 @@ export function sessionPort({
         if (message.type === 'run.completed') onLate(message.output)
         return
       }
-      // A report is consumed by the decision on it.
-      const letter =
-        message.type === 'child.reported'
-          ? { letter: reportLetter(message.report.child_run_id) }
-          : {}
-      actor.send({ ...message, ...letter })
+      const letter = letterOf(message)
+      if (letter?.kind === 'signal') {
+        // One that an earlier session was given is unread again.
+        if (!signals.isGiven(letter.dedupe_key)) return
+        actor.send({ ...message, letter, settled: () => signals.settled(letter.dedupe_key) })
+      } else actor.send({ ...message, ...(letter ? { letter } : {}) })
       onSaid(message)
     },
     beat: () => {},
@@ -75,10 +85,20 @@ export function sessionPort({
     delegate: async (call, child) =>
       (await committed({ type: 'child.started', call, child })) && mayAct(),
     reportOf: (childRunId) => (isOpen() ? reportOf(childRunId) : Promise.reject(closed())),
+    signalNamed: (name) => (isOpen() ? signals.next(name) : Promise.reject(closed())),
+    park: (calls) => committed(askForSignals(calls)),
     barrier,
     clearance: async () => {
       await fed()
       await barrier()
     },
   }
+}
+
+/** What came through the inbox is consumed by the decision on it. */
+function letterOf(message: SessionMessage): Letter | undefined {
+  if (message.type === 'child.reported') return reportLetter(message.report.child_run_id)
+  return message.type === 'call.recorded' && message.signal
+    ? signalLetter(message.signal)
+    : undefined
 }

@@ -109,6 +109,7 @@ declare
   claimed text[] := '{}';
   adopted text[] := '{}';
   reporting text[] := '{}';
+  ended text[] := '{}';
   mail text[] := '{}';
 begin
   perform pg_advisory_xact_lock(7420);
@@ -150,14 +151,14 @@ begin
         turn_extended_ms bigint, children int, progress boolean,
         input_tokens bigint, output_tokens bigint)
       where r.run_id = x.run_id and r.version = x.version and r.owner_epoch is not distinct from x.owner_epoch
-      returning r.run_id, r.lane_key, x.frees_lane, x.joins_from,
+      returning r.run_id, r.lane_key, x.frees_lane, x.joins_from, x.status in ('completed', 'cancelled') as ended,
         x.ends and r.parent_run_id is not null and not r.detached as reports
     )
     select coalesce(array_agg(c.run_id), '{}'),
       coalesce(array_agg(c.lane_key) filter (where c.frees_lane or c.joins_from is not null), '{}'),
       coalesce(jsonb_object_agg(c.run_id, c.joins_from) filter (where c.joins_from is not null), '{}'),
-      coalesce(array_agg(c.run_id) filter (where c.reports), '{}')
-    into accepted, lanes, joined, reporting from changed c;
+      coalesce(array_agg(c.run_id) filter (where c.reports), '{}'), coalesce(array_agg(c.run_id) filter (where c.ended), '{}')
+    into accepted, lanes, joined, reporting, ended from changed c;
     whole := cardinality(accepted) = jsonb_array_length(flush -> 'records');
   end if;
 
@@ -227,11 +228,11 @@ begin
       updated_at = excluded.updated_at;
   end if;
   if flush ? 'waitpoints' then
-    insert into runlane.waitpoints as w (token_id, run_id, kind, tool_call_id, prompt, schema, status, data, created_at,
+    insert into runlane.waitpoints as w (token_id, run_id, kind, name, tool_call_id, prompt, schema, status, data, created_at,
       completed_at, completed_by)
-    select x.token_id, x.run_id, x.kind, x.tool_call_id, x.prompt, x.schema, x.status, x.data, at,
+    select x.token_id, x.run_id, x.kind, x.name, x.tool_call_id, x.prompt, x.schema, x.status, x.data, at,
       case when x.status <> 'pending' then at end, x.completed_by
-    from jsonb_to_recordset(flush -> 'waitpoints') as x (token_id text, run_id text, kind text, tool_call_id text,
+    from jsonb_to_recordset(flush -> 'waitpoints') as x (token_id text, run_id text, kind text, name text, tool_call_id text,
       prompt text, schema jsonb, status text, data jsonb, completed_by text)
     where whole or x.run_id = any (accepted)
     on conflict (token_id) do update set status = excluded.status, data = excluded.data,
@@ -263,6 +264,9 @@ begin
     delete from runlane.run_inbox i using jsonb_to_recordset(flush -> 'consumed') as x (run_id text, dedupe_key text)
     where i.run_id = x.run_id and i.dedupe_key = x.dedupe_key and (whole or x.run_id = any (accepted));
   end if;
+  if flush ? 'signals' or flush ? 'waitpoints' or cardinality(ended) > 0 then
+    perform runlane.settle_signals(flush, accepted, ended, at);
+  end if;
   if flush ? 'audits' then
     insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
       audit_key, before, after)
@@ -270,8 +274,9 @@ begin
       x.audit_key, x.before, x.after
     from jsonb_to_recordset(flush -> 'audits') as x (actor text, role text, action text, target text, run_id text,
       reason text, outcome text, code text, request_id text, audit_key text, before jsonb, after jsonb,
-      of_record boolean)
-    where whole or x.of_record is null or x.run_id = any (accepted)
+      of_record boolean, of_command boolean)
+    where (whole or x.of_record is null or x.run_id = any (accepted))
+      and (x.of_command is null or exists (select from runlane.run_commands c where c.command_id = x.audit_key))
     on conflict (audit_key) do nothing;
   end if;
 

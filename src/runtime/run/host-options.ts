@@ -1,0 +1,34 @@
+import type { AnyActorRef } from 'xstate'
+import type { RunMachine } from '../../../machines/run.ts'
+import type { ChildReport } from '../../agents/port.ts'
+import type { StartSession } from '../../executors/local/executor.ts'
+import type { Json } from '../../json.ts'
+import type { CallRow } from '../../store/rows.ts'
+import type { Committer } from '../commit/committer.ts'
+import type { Lease } from '../lease.ts'
+import type { Logger } from '../log.ts'
+import type { ReadSignals } from './signals.ts'
+
+export interface HostOptions {
+  /** The root of the node's actor system. */
+  root: AnyActorRef
+  machine: RunMachine
+  committer: Committer
+  lease: Lease
+  startSession: StartSession
+  loadCalls(runId: string): Promise<CallRow[]>
+  /** Keeps the result of a run that was ended before it came. */
+  keepLate(runId: string, output: Json): void
+  /** What became of a delegated run; undefined while it goes on. */
+  loadReport: (childRunId: string) => Promise<ChildReport | undefined>
+  readSignals: ReadSignals
+  /** The run is parked and left: what came for it meanwhile has not been brought to it. */
+  onParked(runId: string): void
+  recovery: 'auto' | 'manual'
+  maxCrashes: number
+  cancelTimeoutMs: number
+  monotonicMs: () => number
+  /** The commit of a decision was refused: the run is another node's. */
+  onFenced(runId: string, epoch: number | null): void
+  log: Logger
+}
