@@ -188,6 +188,19 @@ describe('steering', () => {
     })
   })
 
+  test('sends a signal to the code of a run, once, however often under one key', async () => {
+    const { run_id } = await client.postRun(draft([{ think: 60_000 }]))
+    const once = { idempotencyKey: 'signal-once' }
+    const sent = await client.signal(run_id, 'approve', { by: 'ana' }, once)
+    expect(sent.command).toMatchObject({ kind: 'signal', status: 'applied', outcome: 'kept' })
+    expect(await client.signal(run_id, 'approve', { by: 'ana' }, once)).toMatchObject({
+      command: sent.command,
+    })
+    expect(await failureOf(client.signal(run_id, 'a name'))).toMatchObject({ status: 422 })
+    await client.cancelRun(run_id, { waitMs: 10_000 })
+    expect(await failureOf(client.signal(run_id, 'approve'))).toMatchObject({ code: 'not_active' })
+  })
+
   test('answers a run that asks what became of a call', async () => {
     const first = await restartable()
     const caller = clientOf(first)

@@ -3,6 +3,7 @@ import type { SessionTools } from '../../src/agents/context.ts'
 import { SessionControl } from '../../src/agents/control.ts'
 import { McpConnections } from '../../src/agents/mcp.ts'
 import type { Job, SessionCall, SessionMessage, SessionPort } from '../../src/agents/port.ts'
+import type { Json } from '../../src/json.ts'
 import { runSession } from '../../src/agents/session.ts'
 import { Toolbox } from '../../src/agents/toolbox.ts'
 import { modelFinder } from '../../src/providers/models.ts'
@@ -21,12 +22,16 @@ export interface Attempt {
   readonly end: Reported | undefined
 }
 
-/** Plays one attempt; `until` ends it as a crash does, at the first message that it holds for. */
+/**
+ * Plays one attempt; `until` ends it as a crash does, at the first message that it holds for. `signals` are there before
+ * they are asked for.
+ */
 export async function attempt(
   run: Run,
   tools: Tools = {},
   calls: CallRow[] = [],
   until: (message: Reported) => boolean = () => false,
+  signals: Record<string, Json> = {},
 ): Promise<Attempt> {
   const agent: Agent = {
     name: 'tested',
@@ -53,7 +58,7 @@ export async function attempt(
     },
     delegate: () => Promise.reject(new Error('nothing is delegated here')),
     reportOf: () => Promise.reject(new Error('nothing is delegated here')),
-    signalNamed: () => Promise.reject(new Error('nobody sends signals here')),
+    signalNamed: async (name) => ({ command_id: name, by: 'test', data: signals[name] ?? null }),
     park: () => Promise.reject(new Error('nothing is parked here')),
     barrier,
     clearance: barrier,
