@@ -17,7 +17,7 @@ create index run_inbox_due on runlane.run_inbox (id) where due;
 create function runlane.settle_signals(flush jsonb, accepted text[], ended text[], at timestamptz) returns void
 language plpgsql as $$
 declare
-  touched text[];
+  moved text[];
 begin
   if flush ? 'signals' then
     with asked as (
@@ -25,32 +25,33 @@ begin
       from jsonb_to_recordset(flush -> 'signals') as x (ord int, command_id text, run_id text, payload jsonb,
         requested_by text, reason text)
       where not exists (select from runlane.run_commands c where c.command_id = x.command_id)
+    ), kept as (
+      select i.run_id, count(*) as n from runlane.run_inbox i
+      where i.kind = 'signal' and i.run_id in (select a.run_id from asked a) group by i.run_id
     ), written as (
       insert into runlane.run_commands (command_id, run_id, kind, payload, status, outcome, requested_by, reason,
         created_at, applied_at)
       select a.command_id, a.run_id, 'signal', a.payload - 'data', 'applied', 'kept', a.requested_by, a.reason, at, at
-      from asked a join runlane.agent_runs r using (run_id)
-      where r.ended_at is null and r.status <> 'cancel_requested' and a.nth + (select count(*)
-        from runlane.run_inbox i where i.kind = 'signal' and i.run_id = a.run_id) <= 1000
+      from asked a join runlane.agent_runs r using (run_id) left join kept k using (run_id)
+      where r.ended_at is null and r.status <> 'cancel_requested' and a.nth + coalesce(k.n, 0) <= 1000
       on conflict do nothing
       returning command_id
     )
     -- In the order in which they came, which is that of their ids.
     insert into runlane.run_inbox (run_id, kind, name, dedupe_key, payload, created_at, due)
     select a.run_id, 'signal', a.payload ->> 'name', a.command_id,
-      jsonb_build_object('data', a.payload -> 'data', 'by', a.requested_by), at, false
+      jsonb_build_object('data', a.payload -> 'data', 'by', a.requested_by), at,
+      exists (select from runlane.waitpoints w where w.run_id = a.run_id and w.kind = 'signal' and w.status = 'pending'
+        and w.name = a.payload ->> 'name')
     from asked a join written w using (command_id) order by a.ord;
   end if;
 
-  select array_agg(distinct t.run_id) into touched from (
-    select s ->> 'run_id' as run_id from jsonb_array_elements(flush -> 'signals') as s
-    union all
-    select w ->> 'run_id' from jsonb_array_elements(flush -> 'waitpoints') as w
-    where w ->> 'kind' = 'signal' and w ->> 'run_id' = any (accepted)
-  ) as t;
-  if touched is not null then
+  -- Runs that were parked for a signal just now, or go on.
+  select array_agg(distinct w ->> 'run_id') into moved from jsonb_array_elements(flush -> 'waitpoints') as w
+  where w ->> 'kind' = 'signal' and w ->> 'run_id' = any (accepted);
+  if moved is not null then
     update runlane.run_inbox i set due = not i.due
-    where i.kind = 'signal' and i.run_id = any (touched) and i.due <> exists (select from runlane.waitpoints w
+    where i.kind = 'signal' and i.run_id = any (moved) and i.due <> exists (select from runlane.waitpoints w
       where w.run_id = i.run_id and w.kind = 'signal' and w.status = 'pending' and w.name = i.name);
   end if;
 
