@@ -2,6 +2,7 @@
 import postgres from 'postgres'
 import { afterAll, expect, test } from 'vitest'
 import { api, type Run } from '../support/api.ts'
+import { eventually } from '../support/eventually.ts'
 import { freshDatabase } from '../support/fresh-database.ts'
 import { startService } from '../support/service.ts'
 import { expectProblem, scripted } from './setup.ts'
@@ -84,7 +85,8 @@ test('refused for a run that is not there, that has ended, or that ends; and the
   const ended = await createRun(scripted([]))
   await waitForRun(ended.run_id)
   expectProblem(await signal(ended, { name: 'x' }), { status: 409, code: 'not_active' })
-  expect(await auditOf(ended)).toMatchObject([{ outcome: 'refused' }])
+  const refused = await eventually(async () => (await auditOf(ended))[0])
+  expect(refused).toMatchObject({ outcome: 'refused', actor: 'token:admin' })
 
   const ending = await createRun(scripted([{ tool: 't', ms: 600_000 }]))
   await waitForRun(ending.run_id, { until: ({ status }) => status === 'waiting_on_tool' })

@@ -11,10 +11,12 @@ import { storeStage } from '../support/store-stage.ts'
 const url = await freshDatabase()
 const sql = postgres(url, { max: 2, onnotice: () => {} })
 const got: Json[] = []
+const begin = Promise.withResolvers<void>()
 const reader: Agent = {
   name: 'reader',
   tools: () => undefined,
   run: async (ctx) => {
+    await begin.promise
     got.push(await ctx.signalNamed('x'))
     return ctx.step('then', () => got.length)
   },
@@ -37,9 +39,11 @@ test('a signal given to a call while the park of its run is being committed is t
 
   await sql.begin(async (held) => {
     await held`select pg_advisory_xact_lock(7420)`
+    begin.resolve()
     await eventually(async () => {
       const [row] = await sql`select count(*)::int as n from pg_locks
-        where locktype = 'advisory' and objid = 7420 and not granted`
+        where locktype = 'advisory' and objid = 7420 and not granted
+          and database = (select oid from pg_database where datname = current_database())`
       return row?.['n'] === 1
     })
     await sql`insert into runlane.run_inbox (run_id, kind, name, dedupe_key, payload, created_at, due)
