@@ -4,12 +4,14 @@ import process from 'node:process'
 import { metricsTable } from '../otel/metrics.ts'
 import { configTable } from './config.ts'
 import { routeTable } from './http/contract/all.ts'
+import { gateTable } from './runtime/diagnosis/gates.ts'
 import { dumpSchema } from './store/schema.ts'
 
 const README = new URL('../README.md', import.meta.url)
 const SCHEMA = new URL('./store/schema.sql', import.meta.url)
 const TABLES: Record<string, string> = {
   configuration: configTable(),
+  gates: gateTable(),
   metrics: metricsTable(),
   routes: routeTable(),
 }

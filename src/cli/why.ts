@@ -83,7 +83,9 @@ async function diagnosisOf({ client, io }: Context, runId: string): Promise<Diag
 }
 
 function diagnosisText({ summary, causes }: Diagnosis): string {
-  const names = ['gate', 'since', 'holder', 'limit', 'current', 'evidence', 'action'] as const
+  const names = [
+    ...(['gate', 'since', 'deadline', 'holder', 'limit', 'current', 'evidence', 'action'] as const),
+  ]
   const rows = causes.map((cause) => names.map((name) => cause[name]))
   const listed = rows.length === 0 ? '' : indented(table(names, rows))
   return `${printable(summary)}\n${listed}\n`

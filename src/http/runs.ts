@@ -38,7 +38,7 @@ function toToolResult(row: CallRow) {
 
 /** Reading runs. */
 export function runRoutes(app: Hono, service: Service): void {
-  const { reads } = service
+  const { reads, node, agents } = service
   new Routes(app, service)
     .on(contract.listRuns, async ({ query }) => {
       // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
@@ -102,7 +102,11 @@ export function runRoutes(app: Hono, service: Service): void {
       return answer(200, { attempts, next_cursor })
     })
     .on(contract.getDiagnosis, async ({ params: { run_id } }) => {
-      const found = await diagnose(run_id, (id) => waitFacts(reads, id))
+      const found = await diagnose(run_id, {
+        read: (id) => waitFacts(reads, id),
+        rules: node.rules,
+        limitsOf: async (agent) => (await agents.find(agent))?.timeouts,
+      })
       if (!found) throw new Refusal('not_found', `there is no run ${run_id.slice(0, 64)}`)
       return answer(200, found)
     })

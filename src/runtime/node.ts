@@ -23,6 +23,7 @@ import { Commands } from './commands/commands.ts'
 import { Committer } from './commit/committer.ts'
 import { Counts } from './commit/counts.ts'
 import { Creator } from './commands/create.ts'
+import { diagnosisRules, type Rules } from './diagnosis/clocks.ts'
 import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
 import { Host } from './run/host.ts'
@@ -56,6 +57,7 @@ export class RunlaneNode {
   readonly committer: Committer
   readonly lease: Lease
   readonly machine: RunMachine
+  readonly rules: Rules
   /** Who reads streams: told of by whoever serves them. */
   readonly readers: Readers
   #options: NodeOptions
@@ -76,6 +78,7 @@ export class RunlaneNode {
     const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
+    this.rules = diagnosisRules(options)
     this.#chronicle = new Chronicle(options)
     const { supervisor, readers, endBelow } = supervisorOf({
       ...options,

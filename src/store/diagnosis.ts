@@ -7,6 +7,9 @@ export interface WaitFacts {
   status: RunStatus
   detail: string | null
   status_since: string
+  /** The moment of all that is here. */
+  now: string
+  agent: string
   run_at: string | null
   holds_lane: boolean
   lane_key: string
@@ -16,9 +19,19 @@ export interface WaitFacts {
   tool: string | null
   attempt: number
   last_progress_at: string | null
+  /** Since when its session runs, by which the turn is measured: its last claim or adoption. */
+  session_since: string | null
+  turn_extended_ms: number
+  /** Its own limits for the clocks of the watchdog, and how long it may be stuck, such as `"30m"`. */
+  timeouts: { [C in 'reasoning' | 'tool' | 'turn']?: string } | null
+  execution_timeout_override: string | null
   cancel_requested_at: string | null
+  /** When the clock of its cancel began, which for a parent is its last child's end; null while one is not over. */
+  cancel_since: string | null
+  /** How long its queue was paused since it came into its status: no waiting time. */
+  paused_ms: number
   /** The run that holds its lane, if another one does. */
-  holder: { run_id: string; status: RunStatus; since: string } | null
+  holder: { run_id: string; status: RunStatus; stuck_reason: string | null } | null
   /** Runs before it in the line of its lane. */
   ahead: number
   queue: {
@@ -32,8 +45,16 @@ export interface WaitFacts {
   }
   /** Nodes that claim runs. */
   serving: number
+  /** Active runs that take a slot, of all nodes. */
+  active: number
   /** The node that hosts it; null when none does. */
-  owner: { node_id: string; status: string; last_seen_at: string; lease_over: boolean } | null
+  owner: {
+    node_id: string
+    status: string
+    last_seen_at: string
+    lease_ms: number
+    lease_over: boolean
+  } | null
   ended_at: string | null
   error_code: string | null
   error_message: string | null
@@ -42,8 +63,8 @@ export interface WaitFacts {
   unknown_calls: string[]
   parent_run_id: string | null
   detached: boolean
-  /** Delegated runs that are not over and that it waits for, oldest first; no more than twenty are named. */
-  open_children: { run_id: string; agent: string; status: RunStatus }[]
+  /** Delegated runs that are not over and that it waits for, stuck ones first, then the oldest; no more than twenty are named. */
+  open_children: { run_id: string; agent: string; status: RunStatus; stuck_reason: string | null }[]
   open_child_count: number
   /** Tool calls in flight. */
   calls: { tool_call_id: string; tool: string; started_at: string }[]
@@ -68,9 +89,21 @@ export interface WaitFacts {
 export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | undefined> {
   const [row] = await sql<{ facts: WaitFacts }[]>`
     select json_build_object(
-      'run_id', r.run_id, 'status', r.status, 'detail', r.detail, 'status_since', r.status_since, 'run_at', r.run_at,
+      'run_id', r.run_id, 'status', r.status, 'detail', r.detail, 'status_since', r.status_since, 'now', t.at,
+      'agent', r.agent, 'run_at', r.run_at,
       'holds_lane', r.holds_lane, 'lane_key', r.lane_key, 'stuck_reason', r.stuck_reason, 'stuck_since', r.stuck_since,
       'phase', r.phase, 'tool', r.tool, 'attempt', r.attempt, 'last_progress_at', r.last_progress_at,
+      'session_since', (select e.created_at from runlane.agent_events e where r.owner_epoch is not null
+        and e.run_id = r.run_id and e.event_type in ('lease_acquired', 'lease_lost') order by e.sequence desc limit 1),
+      'turn_extended_ms', r.turn_extended_ms, 'timeouts', p.options -> 'timeouts',
+      'execution_timeout_override', p.options ->> 'execution_timeout_override',
+      'cancel_since', (select case when bool_and(c.ended_at is not null) is not false
+          then greatest(r.cancel_requested_at, max(c.ended_at)) end
+        from runlane.agent_runs c where c.parent_run_id = r.run_id and c.cancel_requested_at is not null),
+      'paused_ms', (select coalesce(round(extract(epoch from
+          sum(p.resumed_at - greatest(p.paused_at, r.status_since))) * 1000), 0)
+        from runlane.queue_pauses p where r.status in ('queued', 'waiting_on_lane') and p.queue = r.queue
+          and p.resumed_at > r.status_since),
       'cancel_requested_at', r.cancel_requested_at, 'ended_at', r.ended_at, 'error_code', r.error_code,
       'error_message', r.error_message, 'checkpoint_type', r.checkpoint_type,
       'unknown_calls', (select coalesce(json_agg(u.tool_call_id order by u.position), '[]')
@@ -80,10 +113,11 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'open_child_count', (select count(*)::int from runlane.agent_runs c where c.parent_run_id = r.run_id
         and c.ended_at is null and not c.detached),
       'open_children', (select coalesce(json_agg(json_build_object('run_id', k.run_id, 'agent', k.agent,
-          'status', k.status) order by k.run_id), '[]') from (select c.run_id, c.agent, c.status
+          'status', k.status, 'stuck_reason', k.stuck_reason) order by k.stuck_reason is null, k.run_id), '[]')
+        from (select c.run_id, c.agent, c.status, c.stuck_reason
         from runlane.agent_runs c where c.parent_run_id = r.run_id and c.ended_at is null and not c.detached
-        order by c.run_id limit 20) as k),
-      'holder', (select json_build_object('run_id', h.run_id, 'status', h.status, 'since', h.status_since)
+        order by c.stuck_reason is null, c.run_id limit 20) as k),
+      'holder', (select json_build_object('run_id', h.run_id, 'status', h.status, 'stuck_reason', h.stuck_reason)
         from runlane.agent_runs h where h.lane_key = r.lane_key and h.holds_lane and h.run_id <> r.run_id),
       'ahead', (select count(*)::int from runlane.agent_runs a where r.status = 'waiting_on_lane'
         and a.lane_key = r.lane_key and a.status = 'waiting_on_lane' and a.lane_position < r.lane_position),
@@ -92,13 +126,15 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
           'active', (select count(*)::int from runlane.agent_runs b where b.owner_epoch is not null
             and b.queue = q.name and b.status <> 'waiting_on_child'))
         from runlane.queues q where q.name = r.queue),
-      'serving', (select count(*)::int from runlane.nodes n where n.status = 'serving' and n.lease_until > runlane.now()),
+      'serving', (select count(*)::int from runlane.nodes n where n.status = 'serving' and n.lease_until > t.at),
+      'active', (select count(*)::int from runlane.agent_runs b where r.status = 'queued' and b.owner_epoch is not null
+        and b.status <> 'waiting_on_child'),
       'owner', (select json_build_object('node_id', n.node_id, 'status', n.status, 'last_seen_at', n.last_seen_at,
-          'lease_over', n.lease_until < runlane.now()) from runlane.nodes n where n.epoch = r.owner_epoch),
+          'lease_ms', round(extract(epoch from n.lease_until - n.last_seen_at) * 1000), 'lease_over', n.lease_until < t.at) from runlane.nodes n where n.epoch = r.owner_epoch),
       'calls', (select coalesce(json_agg(json_build_object('tool_call_id', t.tool_call_id, 'tool', t.tool,
           'started_at', t.started_at) order by t.position), '[]')
         from runlane.agent_tool_results t where t.run_id = r.run_id and t.kind = 'tool' and t.outcome = 'started'),
-      'due', coalesce(r.run_at <= runlane.now(), false),
+      'due', coalesce(r.run_at <= t.at, false),
       'letters', (select count(*)::int from runlane.run_inbox i where i.run_id = r.run_id and i.due),
       'unreported', (select coalesce(json_agg(k.run_id order by k.run_id), '[]') from (select c.run_id
         from runlane.agent_runs c where r.ended_at is null and c.parent_run_id = r.run_id and c.ended_at is not null
@@ -113,7 +149,8 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
           'name', w.name, 'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
         from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')
     ) as facts
-    from runlane.agent_runs r where r.run_id = ${runId}`
+    from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id), (select runlane.now() as at) as t
+    where r.run_id = ${runId}`
   return row && withTimes(row.facts)
 }
 
@@ -126,6 +163,7 @@ function withTimes(facts: WaitFacts): WaitFacts {
 }
 
 const TIMES: ReadonlySet<string> = new Set([
-  ...['status_since', 'stuck_since', 'run_at', 'last_progress_at', 'cancel_requested_at', 'since'],
+  ...['status_since', 'stuck_since', 'run_at', 'last_progress_at', 'cancel_requested_at', 'now'],
+  ...['session_since', 'cancel_since'],
   ...['ended_at', 'paused_at', 'last_seen_at', 'started_at', 'created_at', 'expires_at'],
 ])

@@ -14,6 +14,7 @@ afterAll(() => service.kill())
 const { get, post, createRun, waitForRun, events, cancel } = api(service)
 
 const BASE = '/api/v1/admin/agent-runtime'
+const LONG = { timeouts: { tool: '1h' } }
 const HANG = { tool: 'lost', hang: true }
 const hanging = (more = {}) => createRun(scripted([HANG], more))
 const stuck = async (run: Run): Promise<Run> =>
@@ -188,7 +189,7 @@ describe('diagnosis', () => {
     const run = await createRun(scripted([{ think: 60_000 }]))
     await waitForRun(run.run_id, { until: ({ status }) => status === 'running' })
     expect(await diagnosisOf(run)).toMatchObject({
-      summary: 'The run makes progress: It works.',
+      summary: expect.stringMatching(/^The run makes progress: It works\. Its next deadline: /),
       causes: [{ gate: 'progressing', run_id: run.run_id, action: null }],
     })
     await cancel(run.run_id)
@@ -204,11 +205,11 @@ describe('diagnosis', () => {
 
     expect(causes).toMatchObject([
       { gate: 'lane.held_by', run_id: second.run_id, holder: holder.run_id, current: 1 },
-      { gate: 'tool.in_flight', run_id: holder.run_id, action: 'stop it or recycle it' },
-      { gate: 'tool.in_flight', run_id: holder.run_id, holder: 'tool_1', current: 1 },
+      { gate: 'tool.in_flight', run_id: holder.run_id, holder: 'tool_1', limit: 300 },
     ])
-    expect(summary).toContain(`held by ${holder.run_id}`)
-    expect(summary).toContain('Waiting for lost.')
+    expect(causes).toHaveLength(2)
+    expect(summary).toContain(`held by ${holder.run_id}, which is waiting_on_tool and stuck`)
+    expect(summary).toMatch(/There: The watchdog found its call of lost stuck/)
     expect((await diagnosisOf(holder)).summary).toBe(
       'The run is waiting_on_tool: The watchdog found its call of lost stuck: tool_call.timeout(300ms).',
     )
@@ -249,16 +250,16 @@ describe('diagnosis', () => {
   })
 
   test('has its times as every other answer has them', async () => {
-    const run = await stuck(await hanging())
-    const { causes } = await diagnosisOf(run)
-    expect(causes).toHaveLength(2)
-    for (const { since } of causes) {
-      expect(since).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
-      expect(since).toBe(new Date(since).toISOString())
+    const run = await createRun(scripted([{ tool: 'long', ms: 60_000, effects: 'none' }], LONG))
+    await waitForRun(run.run_id, { until: ({ status }) => status === 'waiting_on_tool' })
+    const [only] = (await diagnosisOf(run)).causes
+    for (const time of [only.since, only.deadline]) {
+      expect(time).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      expect(time).toBe(new Date(time).toISOString())
     }
     const { tool_results } = (await get(`/runs/${run.run_id}/tool-results`)).body
-    expect(causes[1].since).toBe(tool_results[0].started_at)
-    await post(`${BASE}/runs/${run.run_id}/recycle`, {})
+    expect(only.since).toBe(tool_results[0].started_at)
+    await cancel(run.run_id)
     await waitForRun(run.run_id)
   })
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Cause } from '../../src/runtime/diagnosis/cause.ts'
+import type { Rules } from '../../src/runtime/diagnosis/clocks.ts'
 import { diagnose } from '../../src/runtime/diagnosis/diagnosis.ts'
 import { openDatabase, type Sql } from '../../src/store/database.ts'
 import { waitFacts } from '../../src/store/diagnosis.ts'
@@ -17,6 +18,12 @@ const SEED = Number(process.env['HISTORY_SEED'] ?? 1)
 const AT_ONCE = 25
 const MOVES = 5
 const OPTIONS = { leaseMs: 500, concurrency: 60, cancelTimeoutMs: 500 }
+const RULES: Rules = {
+  ...OPTIONS,
+  limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
+  autoTerminate: { mode: 'off' },
+  queueTimeoutMs: 3_600_000,
+}
 
 const url = await freshDatabase()
 const database = openDatabase({ url, notifies: false })
@@ -68,6 +75,9 @@ async function move(random: Random, name: string): Promise<void> {
   })
 }
 
+const diagnosisOf = (read: Sql, runId: string) =>
+  diagnose(runId, { read: (id) => waitFacts(read, id), rules: RULES })
+
 /** Of one moment: every open run of the histories, what is said of it, and whether that is so. */
 async function judge(names: readonly string[]): Promise<number> {
   return reads.begin('isolation level repeatable read read only', async (transaction) => {
@@ -80,7 +90,7 @@ async function judge(names: readonly string[]): Promise<number> {
 }
 
 async function judgeRun(read: Sql, runId: string): Promise<void> {
-  const found = await diagnose(runId, (id) => waitFacts(read, id))
+  const found = await diagnosisOf(read, runId)
   const { causes = [] } = found ?? {}
   expect(
     causes.some((one) => one.run_id === runId),
@@ -179,7 +189,7 @@ async function clear(names: readonly string[]): Promise<void> {
 }
 
 const gateOf = async (runId: string): Promise<Cause | undefined> =>
-  (await diagnose(runId, (id) => waitFacts(reads, id)))?.causes.find((one) => one.run_id === runId)
+  (await diagnosisOf(reads, runId))?.causes.find((one) => one.run_id === runId)
 
 test('a waker that was lost is named, and nothing is said to progress', async () => {
   const [replica] = replicas
@@ -207,9 +217,9 @@ test('a waker that was lost is named, and nothing is said to progress', async ()
   await reads`update runlane.agent_runs set status = 'completed', ended_at = runlane.now(), owner_epoch = null,
     holds_lane = false where run_id = any (${[holder.run_id, only?.run_id ?? '']})`
   expect(await gateOf(behind.run_id)).toMatchObject({ gate: 'waker.missing', holder: null })
-  const { causes = [] } = (await diagnose(parent.run_id, (id) => waitFacts(reads, id))) ?? {}
+  const { causes = [] } = (await diagnosisOf(reads, parent.run_id)) ?? {}
   expect(causes).toMatchObject([
-    { gate: 'waker.missing', run_id: parent.run_id, holder: only?.run_id },
     { gate: 'node.lost', run_id: parent.run_id },
+    { gate: 'waker.missing', run_id: parent.run_id, holder: only?.run_id },
   ])
 })

@@ -183,9 +183,20 @@ export const diagnosis = z
         gate: z.enum(GATES),
         run_id: text,
         since: time.nullable(),
-        holder: text.nullable(),
-        limit: count.nullable(),
-        current: count.nullable(),
+        deadline: time.nullable().meta({
+          description:
+            'when its clock is over, by what the database knows: of what works, when it counts as stuck unless it moves; of what is in line, when it is given up; of a question, when it expires; of what is stuck, when it is ended for that; null: never, or not known',
+        }),
+        holder: text
+          .nullable()
+          .meta({ description: 'the run, call, token, queue, node or person that it waits for' }),
+        limit: count
+          .nullable()
+          .meta({ description: 'of a clock in milliseconds, of a queue or of nodes in runs' }),
+        current: count.nullable().meta({
+          description:
+            'what counts against the limit: how long it has been silent, or how many runs there are',
+        }),
         evidence: text,
         action: text.nullable(),
       }),

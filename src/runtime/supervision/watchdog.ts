@@ -242,7 +242,12 @@ function silenceOf(run: Watched, limits: WatchdogLimits, at: number): Finding | 
   return { clock, stuck_reason: `${name}(${formatDuration(limit_ms)})`, limit_ms, silentMs }
 }
 
-function limitOf(run: Watched, clock: keyof OwnLimits, general: number): number {
+/** What a run may take by this clock: as it says itself, or its agent, or else as all may. */
+export function limitOf(
+  run: Pick<Watched, 'own'>,
+  clock: keyof OwnLimits,
+  general: number,
+): number {
   const own = run.own.findLast((limits) => limits[clock] !== undefined)?.[clock]
   return own === undefined ? general : parseDuration(own)
 }

@@ -1,0 +1,137 @@
+import { type Finding, finding, missing } from './cause.ts'
+import { ageMs, cancelClock, type Facts, nextClock, passedClock, stuckClock } from './clocks.ts'
+import { standing } from './line.ts'
+
+/** Of a run that works by itself: what is wrong, or else how it gets on. */
+export function workingCauses(facts: Facts, doing: string): Finding[] {
+  const bad = [...stuckCauses(facts), ...lostCauses(facts)]
+  if (bad.length > 0) return bad
+  const { reason = null, ...clock } = nextClock(facts) ?? {}
+  const unknown = facts.agent_limits === null ? ' (but for limits of its agent)' : ''
+  const next = reason === null ? '' : ` Its next deadline: ${reason}${unknown}.`
+  const more = { since: facts.last_progress_at, holder: facts.owner?.node_id ?? null, ...clock }
+  return [finding('progressing', `${doing.replace(/\.$/, '')}.${next}`, null, more)]
+}
+
+export function toolCauses(facts: Facts): Finding[] {
+  const { calls, status_since, stuck_reason } = facts
+  const [first] = calls
+  const stuck = stuckCauses(facts)
+  const trouble = [...stuck, ...lostCauses(facts)]
+  // A call that is stuck is told of once.
+  if (stuck_reason !== null && stuckClock(stuck_reason) === 'tool') return trouble
+  const { reason: _reason, ...clock } = nextClock(facts) ?? {}
+  const waiting = finding(
+    'tool.in_flight',
+    `Waiting for ${callsOf(facts)}.`,
+    'wait for it, or cancel the run',
+    {
+      since: first?.started_at ?? status_since,
+      holder: first?.tool_call_id ?? null,
+      // What is over already has a cause of its own.
+      ...(stuck.length === 0 ? clock : {}),
+    },
+  )
+  return [...trouble, waiting]
+}
+
+export const waitingOnChildCauses = (facts: Facts): Finding[] => [
+  ...stuckCauses(facts),
+  ...childCauses(facts),
+  ...lostCauses(facts),
+]
+
+export function cancelCauses(facts: Facts): Finding[] {
+  const { cancel_requested_at, calls, open_child_count, unreported } = facts
+  return [
+    finding(
+      'cancel.unacknowledged',
+      'It was asked to cancel and has not come to its next boundary.',
+      'wait: it is ended hard after the cancel time-out',
+      {
+        since: cancel_requested_at,
+        holder: calls[0]?.tool_call_id ?? facts.owner?.node_id ?? null,
+        ...cancelClock(facts),
+      },
+    ),
+    ...(open_child_count + unreported.length > 0 ? childCauses(facts) : []),
+    ...stuckCauses(facts),
+    ...lostCauses(facts),
+  ]
+}
+
+function childCauses(facts: Facts): Finding[] {
+  const { open_children, open_child_count, unreported, status_since, status, stuck_reason } = facts
+  const lost = unreported.map((child) => ({
+    ...missing(`${child} has ended, and its report is neither here nor on its way.`, status_since),
+    holder: child,
+  }))
+  const [first] = open_children
+  if (!first && lost.length > 0) return lost
+  const named = first
+    ? `${first.run_id} (${first.agent}), which is ${standing(first)}`
+    : 'a report of a run that has ended'
+  const others = open_child_count > 1 ? `, and for ${open_child_count - 1} more` : ''
+  const action = first ? `wait for ${first.run_id}, or interrupt it` : 'wait: it comes in seconds'
+  const runs = status === 'waiting_on_child' && stuck_reason === null
+  return [
+    ...lost,
+    finding('child.waiting', `Waiting for ${named}${others}.`, action, {
+      since: status_since,
+      deadline: runs ? (nextClock(facts)?.deadline ?? null) : null,
+      holder: first?.run_id ?? null,
+      current: open_child_count,
+    }),
+  ]
+}
+
+const GATE_OF = {
+  turn: 'turn.exceeded',
+  executor: 'executor.unresponsive',
+  tool: 'tool.in_flight',
+  reasoning: 'model.no_progress',
+} as const
+
+/** What the watchdog found. */
+function stuckCauses(facts: Facts): Finding[] {
+  const { stuck_reason, stuck_since, calls, owner } = facts
+  if (stuck_reason === null) return []
+  const gate = GATE_OF[stuckClock(stuck_reason)]
+  const action =
+    gate === 'turn.exceeded' ? 'extend it, stop it or recycle it' : 'stop it or recycle it'
+  const isCall = gate === 'tool.in_flight'
+  const what = isCall ? `its call of ${callsOf(facts)}` : 'it'
+  const evidence = `The watchdog found ${what} stuck: ${stuck_reason}.`
+  return [
+    finding(gate, evidence, action, {
+      since: stuck_since,
+      holder: (isCall ? calls[0]?.tool_call_id : owner?.node_id) ?? null,
+      ...passedClock(facts, stuck_reason),
+      severity: isCall ? 'model.no_progress' : gate,
+    }),
+  ]
+}
+
+const callsOf = ({ calls, tool }: Facts): string =>
+  calls.map((call) => call.tool).join(', ') || tool || 'a tool'
+
+/** Its node is lost, or it has none. */
+function lostCauses(facts: Facts): Finding[] {
+  const { owner, serving } = facts
+  if (owner && owner.status !== 'dead' && owner.status !== 'stopped' && !owner.lease_over) return []
+  const evidence = owner
+    ? `Its node ${owner.node_id} was seen last at ${owner.last_seen_at}.`
+    : 'No node hosts it.'
+  const action =
+    serving === 0
+      ? 'start a node, which takes it over'
+      : 'wait: another node takes it over within seconds'
+  return [
+    finding('node.lost', evidence, action, {
+      since: owner?.last_seen_at ?? null,
+      holder: owner?.node_id ?? null,
+      limit: owner?.lease_ms ?? null,
+      current: owner ? ageMs(facts, owner.last_seen_at) : null,
+    }),
+  ]
+}

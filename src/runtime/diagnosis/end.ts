@@ -1,0 +1,20 @@
+import { clip } from '../../clip.ts'
+import type { WaitFacts } from '../../store/diagnosis.ts'
+import { resumeBlocker } from '../run/resume.ts'
+
+/** As much of an error message as a sentence holds. */
+const REASON_LENGTH_MAX = 300
+
+/** Of a run that has ended: why, and whether it can go on. */
+export function endOf(facts: WaitFacts): string {
+  const { status, error_code, error_message, unknown_calls } = facts
+  const reasons = [error_code, error_message && clip(error_message, REASON_LENGTH_MAX)]
+  const reason = reasons.filter(Boolean).join(': ')
+  const end = `The run has ended: ${status}${reason === '' ? '' : ` (${reason})`}.`
+  if (status === 'completed') return end
+  const blocker = resumeBlocker(facts)
+  if (blocker === null) return `${end} It can be resumed.`
+  return blocker.startsWith('unknown_tool_call')
+    ? `${end} It can be resumed by whoever says what became of ${unknown_calls.join(', ')} (resolutions).`
+    : `${end} It cannot be resumed: ${blocker}.`
+}

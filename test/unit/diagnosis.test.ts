@@ -1,0 +1,126 @@
+import { expect, test } from 'vitest'
+import { diagnose } from '../../src/runtime/diagnosis/diagnosis.ts'
+import { GATES } from '../../src/runtime/diagnosis/gates.ts'
+import type { WaitFacts } from '../../src/store/diagnosis.ts'
+
+const AT = '2026-01-01T00:00:00.000Z'
+const RULES = {
+  limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
+  autoTerminate: { mode: 'off' },
+  queueTimeoutMs: 3_600_000,
+  cancelTimeoutMs: 180_000,
+  concurrency: 200,
+} as const
+
+/** A run that works on a node that is well. */
+const WELL: WaitFacts = {
+  ...{ run_id: 'run', status: 'running', detail: null, status_since: AT, now: AT, agent: 'a' },
+  ...{ run_at: null, holds_lane: true, lane_key: 'lane', stuck_reason: null, stuck_since: null },
+  ...{ phase: null, tool: null, attempt: 1, last_progress_at: AT, session_since: AT },
+  ...{ turn_extended_ms: 0, timeouts: null, execution_timeout_override: null, paused_ms: 0 },
+  ...{ cancel_requested_at: null, cancel_since: null, holder: null, ahead: 0, serving: 1 },
+  queue: {
+    ...{ name: 'default', concurrency: null, active: 0, paused: false },
+    ...{ paused_by: null, paused_at: null, paused_reason: null },
+  },
+  owner: { node_id: 'n1', status: 'serving', last_seen_at: AT, lease_ms: 5_000, lease_over: false },
+  ...{ active: 1, ended_at: null, error_code: null, error_message: null, checkpoint_type: null },
+  ...{ unknown_calls: [], parent_run_id: null, detached: false, open_children: [] },
+  ...{ open_child_count: 0, calls: [], letters: 0, unreported: [], due: false, questions: [] },
+}
+const question = (kind: string) => ({
+  ...{ token_id: kind, kind, name: null, prompt: `${kind}?`, created_at: AT, expires_at: null },
+})
+const asking = (kind: string): Partial<WaitFacts> => ({
+  ...{ status: 'waiting_on_human', owner: null, questions: [question(kind)] },
+})
+const stuck = (stuck_reason: string): Partial<WaitFacts> => ({ stuck_reason, stuck_since: AT })
+
+/** Worst first. */
+const CHILDREN: readonly (readonly [string, Partial<WaitFacts>])[] = [
+  ['node.lost', { owner: null, ...stuck('turn.timeout(600s)') }],
+  ['executor.unresponsive', stuck('executor.unresponsive(15s)')],
+  ['turn.exceeded', stuck('turn.timeout(600s)')],
+  ['tool.in_flight', { status: 'waiting_on_tool', ...stuck('tool_call.timeout(150s)') }],
+  ['human.waiting', asking('unknown_tool_call')],
+  ['queue.paused', { status: 'queued', queue: { ...WELL.queue, paused: true } }],
+  ['human.waiting', asking('ask_human')],
+  ['tool.in_flight', { status: 'waiting_on_tool' }],
+  ['progressing', {}],
+]
+
+const parentOf = (children: readonly string[]): WaitFacts => ({
+  ...{ ...WELL, run_id: 'parent', status: 'waiting_on_child' },
+  open_children: children.map((run_id) => ({
+    ...{ run_id, agent: 'a', status: 'running', stuck_reason: null },
+  })),
+  open_child_count: children.length,
+})
+
+test.each(CHILDREN.map(([gate], nth) => [gate, nth] as const))(
+  'of several ends of a chain the sentence tells the worst: %s, %i',
+  async (gate, nth) => {
+    const rest = CHILDREN.slice(nth)
+    for (const order of [rest, rest.toReversed()]) {
+      const facts = new Map(
+        order.map(([, more], at) => [`child-${at}`, { ...WELL, ...more, run_id: `child-${at}` }]),
+      )
+      facts.set('parent', parentOf([...facts.keys()]))
+      const found = await diagnose('parent', { read: async (id) => facts.get(id), rules: RULES })
+      const worst = `child-${order.indexOf(rest[0] ?? never())}`
+      const cause = found?.causes.find((one) => one.run_id === worst)
+      expect(cause?.gate).toBe(gate)
+      expect(found?.summary).toContain(`: ${cause?.evidence}`)
+      expect(found?.summary.endsWith(cause?.evidence ?? 'none')).toBe(true)
+    }
+  },
+)
+
+const never = (): never => {
+  throw new Error('nothing is left')
+}
+
+test('no run has two causes of one gate, and the worst comes first', async () => {
+  const statuses = [
+    'resuming',
+    'running',
+    'waiting_on_tool',
+    'waiting_on_child',
+    'cancel_requested',
+  ]
+  const reasons = [
+    null,
+    'turn.timeout(600s)',
+    'executor.unresponsive(15s)',
+    'tool_call.timeout(1s)',
+  ]
+  for (const status of statuses)
+    for (const reason of reasons)
+      for (const owner of [null, WELL.owner]) {
+        const more = reason === null ? {} : stuck(reason)
+        const facts = { ...WELL, ...more, owner, status } as WaitFacts
+        const found = await diagnose('run', { read: async () => facts, rules: RULES })
+        const gates = found?.causes.map((one) => one.gate) ?? []
+        expect(new Set(gates).size, `${status} ${reason}`).toBe(gates.length)
+        if (owner === null) expect(gates[0]).toBe('node.lost')
+        else if (reason !== null) expect(found?.causes[0]?.evidence).toContain(reason)
+      }
+})
+
+test('the clocks of the agent count where it is known, and where it is not that is said', async () => {
+  const of = async (limitsOf?: () => Promise<{ reasoning: string } | undefined>) =>
+    (await diagnose('run', { read: async () => WELL, rules: RULES, ...(limitsOf && { limitsOf }) }))
+      ?.causes[0]
+  expect(await of(async () => ({ reasoning: '5s' }))).toMatchObject({
+    limit: 5_000,
+    evidence: 'It works. Its next deadline: reasoning.no_progress(5s).',
+  })
+  expect((await of(async () => undefined))?.evidence).toContain('(but for limits of its agent)')
+})
+
+test('the worst gates come first in the list, and merely to progress last', () => {
+  expect(GATES.slice(0, 4)).toEqual([
+    ...(['cycle', 'node.lost', 'executor.unresponsive', 'turn.exceeded'] as const),
+  ])
+  expect(GATES.at(-1)).toBe('progressing')
+})
