@@ -15,14 +15,8 @@ export function runtimeRoutes(app: Hono, service: Service): void {
   const routes = new Routes(app, service)
 
   routes.on(contract.getSnapshot, async ({ query: { limit } }) => {
-    const { runs, summary, ...rest } = await readSnapshot(reads, limit + 1)
-    const shown = runs.slice(0, limit)
-    return answer(200, {
-      summary,
-      runs: nested(shown.map(toSummary)),
-      truncated: runs.length > limit,
-      ...rest,
-    })
+    const { runs, ...rest } = await readSnapshot(reads, limit)
+    return answer(200, { ...rest, runs: nested(runs.map(toSummary)) })
   })
 
   routes.on(contract.stopRun, (asked) =>
@@ -66,14 +60,22 @@ export function runtimeRoutes(app: Hono, service: Service): void {
 
 type Nested = ReturnType<typeof toSummary> & { subagents: Nested[] }
 
-/** Children under their parents, each run once; a child whose parent is not among them stands for itself. */
+/**
+ * Children under their parents, each run once; a child whose parent is not among them stands for itself. A tree is where the first
+ * of its runs is, and so is each branch of it.
+ */
 function nested(runs: ReturnType<typeof toSummary>[]): Nested[] {
   const made = new Map<string, Nested>(runs.map((run) => [run.run_id, { ...run, subagents: [] }]))
   const roots: Nested[] = []
-  for (const run of made.values()) {
+  const placed = new Set<Nested>()
+  const place = (run: Nested): void => {
+    if (placed.has(run)) return
+    placed.add(run)
     const parent = run.parent_run_id === null ? undefined : made.get(run.parent_run_id)
-    if (parent) parent.subagents.push(run)
-    else roots.push(run)
+    if (parent) place(parent)
+    const beside = parent ? parent.subagents : roots
+    beside.push(run)
   }
+  for (const run of made.values()) place(run)
   return roots
 }

@@ -14,7 +14,10 @@ export interface SnapshotSummary {
 
 export interface Snapshot {
   summary: SnapshotSummary
+  /** The worst first, each followed by those above it. */
   runs: RunView[]
+  /** There are more of them. */
+  truncated: boolean
   nodes: NodeRow[]
   cursor: number
   timestamp: string
@@ -33,17 +36,19 @@ export async function readSnapshot(sql: Sql, limit: number): Promise<Snapshot> {
     ])
     if (!counted) throw new Error('a count has no row')
     const { timestamp, ...summary } = counted
-    return { summary, runs, nodes, cursor, timestamp }
+    const truncated = runs.length < summary.running + summary.queued + summary.parked
+    return { summary, runs, truncated, nodes, cursor, timestamp }
   })
 }
 
 /**
  * Statistics lag behind a growing table, and reading all of it once is what makes one snapshot in a hundred slow; so does planning
- * anew, which each connection would do five times.
+ * anew, which each connection would do five times, and so would compiling a plan that is only thought to be costly.
  */
 const byIndex = (sql: Sql) => sql`
   select set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-    set_config('plan_cache_mode', 'force_generic_plan', true)`
+    set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('jit', 'off', true)`
 
 /** Each count from an index of its own: to look into ten thousand wide rows takes longer than all the rest. */
 const countRuns = (sql: Sql) => sql<(SnapshotSummary & { timestamp: string })[]>`
@@ -60,18 +65,28 @@ const countRuns = (sql: Sql) => sql<(SnapshotSummary & { timestamp: string })[]>
 
 /**
  * Unfinished runs of all nodes: stuck first, then orphans, then those that have been silent for longest; a run that nobody hosts is silent
- * since it came to where it is. Of each kind no more are looked at than are shown.
+ * since it came to where it is. Each is followed by those above it that are not there yet, the nearest first: they count as rows, so at
+ * the end of a list some may be missing. Of each kind no more are looked at than are shown.
  */
 const openRuns = (sql: Sql, limit: number) => sql<RunView[]>`
+  with recursive worst as (
+    (select run_id, parent_run_id, 1 as place, coalesce(last_progress_at, status_since) as silent_since
+      from runlane.agent_runs where stuck_reason is not null and ended_at is null order by 4, 1 limit ${limit})
+    union all
+    (select run_id, parent_run_id, case when ${isOrphan(sql)} then 2 else 3 end, coalesce(last_progress_at, status_since)
+      from runlane.agent_runs r where owner_epoch is not null and stuck_reason is null order by 3, 4, 1 limit ${limit})
+    union all
+    (select run_id, parent_run_id, 3, status_since from runlane.agent_runs
+      where owner_epoch is null and ended_at is null and stuck_reason is null order by 4, 1 limit ${limit})
+    order by 3, 4, 1 limit ${limit}
+  ), line (nth, up, run_id, parent_run_id) as (
+    select row_number() over (order by place, silent_since, run_id), 0, run_id, parent_run_id from worst
+    union all
+    select l.nth, l.up + 1, p.run_id, p.parent_run_id from line l
+    join runlane.agent_runs p on p.run_id = l.parent_run_id and p.ended_at is null
+  )
   select ${viewColumns(sql)} from (
-    (select run_id, 1 as place, coalesce(last_progress_at, status_since) as silent_since
-      from runlane.agent_runs where stuck_reason is not null and ended_at is null order by 3, 1 limit ${limit})
-    union all
-    (select run_id, case when ${isOrphan(sql)} then 2 else 3 end, coalesce(last_progress_at, status_since)
-      from runlane.agent_runs r where owner_epoch is not null and stuck_reason is null order by 2, 3, 1 limit ${limit})
-    union all
-    (select run_id, 3, status_since from runlane.agent_runs
-      where owner_epoch is null and ended_at is null and stuck_reason is null order by 3, 1 limit ${limit})
-    order by 2, 3, 1 limit ${limit}
+    select * from (select distinct on (run_id) run_id, nth, up from line order by run_id, nth, up) as once
+    order by nth, up limit ${limit}
   ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
-  order by i.place, i.silent_since, i.run_id`
+  order by i.nth, i.up`

@@ -20,7 +20,7 @@ export const getSnapshot = endpoint({
   path: `${BASE}/snapshot`,
   tag: 'Administration',
   role: 'admin',
-  does: 'all unfinished runs of all nodes in one consistent read, stuck first, then the most silent; children nested',
+  does: 'all unfinished runs of all nodes in one consistent read, stuck first, then orphans, then the most silent; children nested, and each tree where its worst run is; `limit` counts rows, children too: the worst runs, and those above them as far as they fit',
   query: z.strictObject({ limit: integer(1, SNAPSHOT_MAX).default(SNAPSHOT_MAX) }),
   answers: {
     200: z
