@@ -31,7 +31,7 @@ export const interrupt = (
   context: Context,
   [runId = '']: readonly string[],
   options: SteerOptions,
-) => ended(context, undefined, context.client.interruptSubagent(runId, asked(context, options)))
+) => ended(context, options.wait, context.client.interruptSubagent(runId, asked(context, options)))
 
 /** `runlane run recycle` */
 export const recycle = (

@@ -88,7 +88,7 @@ export function steeringCommands(command: Command, does: Does): void {
   )
   does(ending('stop', 'ends a run after its current step (admins)').argument(TARGET), stop)
   does(
-    steering(
+    ending(
       'interrupt',
       'cancels a child run alone; its parent goes on as it decides (admins)',
     ).argument('<run_id>'),

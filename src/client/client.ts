@@ -140,7 +140,7 @@ export interface Client {
    * Cancels a child run alone; its parent is told, and goes on as its code decides.
    * @throws {RunlaneError} `not_a_subagent`, `not_cancellable`.
    */
-  interruptSubagent(runId: string, options?: PlainCommandOptions): Promise<t.Commanded>
+  interruptSubagent(runId: string, options?: CommandOptions): Promise<t.Commanded>
   /** Recycles every stuck run, and answers which. */
   sweep(options?: PlainCommandOptions): Promise<t.Sweep>
   /**
