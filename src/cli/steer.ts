@@ -188,11 +188,16 @@ const commandText = ({ command, run }: Answer): string =>
   ])
 
 type Preview = Awaited<ReturnType<Context['client']['previewResume']>>
-function previewText({ resume_available, resume_blocker, checkpoint, ...calls }: Preview): string {
+function previewText(found: Preview): string {
+  const { resume_available, resume_blocker, checkpoint, late_result, ...calls } = found
   const head = fields([
     ['resume', resume_available ? 'possible' : 'not possible'],
     ['in its way', resume_blocker],
     ['checkpoint', checkpoint && `${checkpoint.type} at sequence ${checkpoint.sequence}`],
+    [
+      'late result',
+      late_result && `came at ${late_result.at}; a resume goes on without it, --json shows it`,
+    ],
   ])
   const replayed = calls.replayed.map((call) => [
     ...[call.tool_call_id, call.kind, call.tool, call.outcome, 'answers from its record'],

@@ -1,6 +1,7 @@
 import type { Hono } from 'hono'
 import {
   attemptHistory,
+  lateResult,
   latestCheckpoint,
   listCheckpoints,
   logBounds,
@@ -120,6 +121,7 @@ export function runRoutes(app: Hono, service: Service): void {
         resume_available: blocker === null,
         resume_blocker: blocker,
         checkpoint: (await latestCheckpoint(reads, run.run_id)) ?? null,
+        late_result: (isTerminal(run.status) && (await lateResult(reads, run.run_id))) || null,
         replayed: shown
           .filter((call) => call.outcome !== 'started')
           .map(({ tool_call_id, kind, tool, outcome }) => ({ tool_call_id, kind, tool, outcome })),

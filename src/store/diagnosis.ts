@@ -56,6 +56,8 @@ export interface WaitFacts {
     lease_over: boolean
   } | null
   ended_at: string | null
+  /** When a result of it came that is kept and not applied: after its end. */
+  late_result_at: string | null
   error_code: string | null
   error_message: string | null
   checkpoint_type: CheckpointType | null
@@ -106,6 +108,10 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
           and p.resumed_at > r.status_since),
       'cancel_requested_at', r.cancel_requested_at, 'ended_at', r.ended_at, 'error_code', r.error_code,
       'error_message', r.error_message, 'checkpoint_type', r.checkpoint_type,
+      'late_result_at', (select e.created_at from runlane.agent_events e where r.ended_at is not null
+        and e.run_id = r.run_id and e.event_type = 'late_result' and e.sequence > (select s.sequence
+          from runlane.agent_events s where s.run_id = r.run_id and s.event_type = 'run_status_changed'
+          order by s.sequence desc limit 1) order by e.sequence desc limit 1),
       'unknown_calls', (select coalesce(json_agg(u.tool_call_id order by u.position), '[]')
         from runlane.agent_tool_results u where r.ended_at is not null and u.run_id = r.run_id and u.outcome = 'started'
           and u.kind = 'tool' and u.effects = 'unsafe'),
@@ -164,6 +170,6 @@ function withTimes(facts: WaitFacts): WaitFacts {
 
 const TIMES: ReadonlySet<string> = new Set([
   ...['status_since', 'stuck_since', 'run_at', 'last_progress_at', 'cancel_requested_at', 'now'],
-  ...['session_since', 'cancel_since'],
+  ...['session_since', 'cancel_since', 'late_result_at'],
   ...['ended_at', 'paused_at', 'last_seen_at', 'started_at', 'created_at', 'expires_at'],
 ])

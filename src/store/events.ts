@@ -107,6 +107,23 @@ export async function latestCheckpoint(
   return row
 }
 
+/** What came of a run after it was ended by force. */
+export interface LateResult {
+  at: string
+  output: Json
+}
+
+/** Since its last end: the event that keeps it comes after the status that the run has now. */
+export async function lateResult(sql: Sql, runId: string): Promise<LateResult | undefined> {
+  const [row] = await sql<LateResult[]>`
+    select e.created_at as at, e.payload -> 'output' as output from runlane.agent_events e
+    where e.run_id = ${runId} and e.event_type = 'late_result' and e.sequence > (
+      select s.sequence from runlane.agent_events s where s.run_id = ${runId} and s.event_type = 'run_status_changed'
+      order by s.sequence desc limit 1)
+    order by e.sequence desc limit 1`
+  return row
+}
+
 /** The events that tell a run's attempts, oldest first, at most the first 10,000. */
 export async function attemptHistory(sql: Sql, runId: string): Promise<RunEventRow[]> {
   const rows = await sql<StoredEvent[]>`

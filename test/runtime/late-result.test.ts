@@ -79,6 +79,16 @@ test('a result that comes after its run was ended by force is kept, and changes 
   expect(second.payload).toEqual({ status: 'completed', output: 'brief' })
   expect(await client().run(recycled.run_id)).toMatchObject({ status: 'failed', output: null })
   expect(await client().run(over.run_id)).toMatchObject({ status: 'timed_out', output: null })
+  // Offered where somebody looks who wants to go on from there.
+  for (const [{ run_id }, output, at] of [
+    [recycled, { answer: 42 }, first.created_at],
+    [over, 'brief', second.created_at],
+  ] as const) {
+    const { body } = await client().get(`/runs/${run_id}/resume-preview`)
+    expect(body.late_result).toEqual({ at, output })
+    const { summary } = (await client().get(`/runs/${run_id}/diagnosis`)).body
+    expect(summary).toContain(`A result that came after that, at ${at}, is kept and not applied`)
+  }
   for (const { run_id } of [recycled, over]) {
     const late = (await eventsOf(run_id)).filter(({ event_type }) => event_type === 'late_result')
     expect(late).toHaveLength(1)

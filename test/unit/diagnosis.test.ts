@@ -24,7 +24,14 @@ const WELL: WaitFacts = {
     ...{ paused_by: null, paused_at: null, paused_reason: null },
   },
   owner: { node_id: 'n1', status: 'serving', last_seen_at: AT, lease_ms: 5_000, lease_over: false },
-  ...{ active: 1, ended_at: null, error_code: null, error_message: null, checkpoint_type: null },
+  ...{
+    active: 1,
+    ended_at: null,
+    late_result_at: null,
+    error_code: null,
+    error_message: null,
+    checkpoint_type: null,
+  },
   ...{ unknown_calls: [], parent_run_id: null, detached: false, open_children: [] },
   ...{ open_child_count: 0, calls: [], letters: 0, unreported: [], due: false, questions: [] },
 }

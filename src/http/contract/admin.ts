@@ -67,8 +67,11 @@ const auditRow = z
     target: text,
     run_id: text.nullable(),
     reason: text.nullable(),
-    outcome: z.enum(['applied', 'refused']),
-    code: text.nullable(),
+    outcome: z.enum(['applied', 'refused']).meta({ description: '`refused`: nothing was done' }),
+    code: text.nullable().meta({
+      description:
+        'why it was refused, such as `not_stuck` or `shadow`; or how it was applied: `forced`',
+    }),
     request_id: text.nullable(),
     before: json.meta({
       description: 'what the action changed, as it was; null where nothing was there',

@@ -215,6 +215,10 @@ export const resumePreview = z
         z.object({ tool_call_id: text, tool: text, effects: text.nullable(), asks: z.boolean() }),
       )
       .meta({ description: 'calls of unknown outcome; those that ask need a resolution' }),
+    late_result: z.object({ at: time, output: json }).nullable().meta({
+      description:
+        'what came of it after it was ended by force, as data: nothing takes it over, and a resume goes on from the recorded calls without it',
+    }),
   })
   .meta({ id: 'ResumePreview' })
 

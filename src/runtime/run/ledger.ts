@@ -182,7 +182,8 @@ export class Ledger extends RecordDraft {
     const rows = this.draft?.audits ?? []
     if (rows.length === count) return
     const after = this.#shown()
-    for (const row of rows.slice(count)) Object.assign(row, { before, after })
+    for (const row of rows.slice(count))
+      Object.assign(row, { before, after: row.outcome === 'refused' ? null : after })
   }
 
   #shown(): ReturnType<typeof auditedRun> {

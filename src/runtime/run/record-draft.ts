@@ -166,15 +166,16 @@ export class RecordDraft {
 
   /** An audit row of something that no command asked for; what it has changed is known when all of it is decided. */
   audit(
-    row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'>,
+    row: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'> &
+      Partial<Pick<AuditDraft, 'outcome'>>,
     request_id: string | null = null,
   ): void {
     this.open().audits.push({
+      outcome: 'applied',
       ...row,
       audit_key: newRecordId(),
       target: this.runId,
       run_id: this.runId,
-      outcome: 'applied',
       request_id,
       before: null,
       after: null,

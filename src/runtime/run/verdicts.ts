@@ -1,5 +1,4 @@
 import { formatDuration } from '../../duration.ts'
-import type { AuditDraft } from '../../store/flush.ts'
 import type { RunMessage, Verdict } from './messages.ts'
 import type { RecordDraft } from './record-draft.ts'
 
@@ -8,7 +7,7 @@ const OPERATOR = 1
 /** Who signs for what the supervisor does by itself. */
 export const WATCHDOG = { actor: 'watchdog', role: 'system' } as const
 
-/** Why the verdict was not carried out, in the audit trail. */
+/** Why the verdict was not carried out, in the audit trail, which calls that refused; null: it was. */
 const CODES: Record<Verdict['result'], string | null> = {
   ended: null,
   would_end: 'shadow',
@@ -18,13 +17,14 @@ const CODES: Record<Verdict['result'], string | null> = {
 /** A verdict is told to operators and audited, carried out or not. */
 export function noteVerdict(draft: RecordDraft, verdict: Verdict): void {
   draft.event('watchdog_verdict', OPERATOR, { ...verdict })
-  const audit: Pick<AuditDraft, 'actor' | 'role' | 'action' | 'reason' | 'code'> = {
+  const code = CODES[verdict.result]
+  draft.audit({
     ...WATCHDOG,
     action: `watchdog.${verdict.action}`,
     reason: verdict.stuck_reason,
-    code: CODES[verdict.result],
-  }
-  draft.audit(audit)
+    outcome: code === null ? 'applied' : 'refused',
+    code,
+  })
 }
 
 /** What ends a run that was asked to cancel and did not come to its next boundary in time. */
