@@ -452,6 +452,8 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.tell_family(cascades jsonb, accepted text[], reporting text[], at timestamp with time zone) returns text[]
 
+-- function runlane.tell_queued(flush jsonb, joined jsonb) returns void
+
 -- function runlane.write_deliveries(deliveries jsonb, accepted text[]) returns void
 
 CREATE CONSTRAINT TRIGGER audit_events_chained AFTER INSERT ON runlane.audit_events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION runlane.chain_audit();

@@ -23,7 +23,7 @@ const shape = (runs: Shown[]): string =>
   runs
     .map(({ metadata, subagents }) => {
       const below = subagents.length > 0 ? `(${shape(subagents)})` : ''
-      return `${String((metadata as { name?: string }).name ?? 'child')}${below}`
+      return `${(metadata as { name?: string }).name ?? 'child'}${below}`
     })
     .join(' ')
 const ids = (runs: Shown[]): string[] => runs.flatMap((run) => [run.run_id, ...ids(run.subagents)])

@@ -52,6 +52,7 @@ const CHILDREN: readonly (readonly [string, Partial<WaitFacts>])[] = [
   ['human.waiting', asking('unknown_tool_call')],
   ['queue.paused', { status: 'queued', queue: { ...WELL.queue, paused: true } }],
   ['human.waiting', asking('ask_human')],
+  ['signal.waiting', asking('signal')],
   ['tool.in_flight', { status: 'waiting_on_tool' }],
   ['progressing', {}],
 ]

@@ -105,7 +105,6 @@ declare
   whole boolean := true;
   lanes text[] := '{}';
   joined jsonb := '{}';
-  queued text[] := '{}';
   groups jsonb := '[]';
   claimed text[] := '{}';
   adopted text[] := '{}';
@@ -269,27 +268,15 @@ begin
     perform runlane.settle_signals(flush, accepted, ended, at);
   end if;
   perform runlane.settle_lanes(lanes, joined, true, at);
-  if joined <> '{}' then
-    -- Whether a run that came back into its line got the turn at once: commands say what became of it, not what was to be.
-    select coalesce(array_agg(r.run_id), '{}') into queued from runlane.agent_runs r
-    where r.run_id in (select jsonb_object_keys(joined)) and r.status = 'queued';
-    update runlane.run_commands c set outcome = 'queued'
-    from jsonb_to_recordset(flush -> 'outcomes') as x (run_id text, command_id text, outcome text)
-    where c.command_id = x.command_id and c.outcome = 'waiting_on_lane' and x.run_id = any (queued);
-    update runlane.agent_events e set payload = e.payload || '{"outcome": "queued"}'
-    from jsonb_to_recordset(flush -> 'events') as x (run_id text, sequence int, event_type text, payload jsonb)
-    where e.run_id = x.run_id and e.sequence = x.sequence and x.event_type = 'command_applied'
-      and x.payload ->> 'outcome' = 'waiting_on_lane' and x.run_id = any (queued);
-  end if;
+  perform runlane.tell_queued(flush, joined);
   if flush ? 'audits' then
     insert into runlane.audit_events (at, actor, role, action, target, run_id, reason, outcome, code, request_id,
       audit_key, before, after)
     select at, x.actor, x.role, x.action, x.target, x.run_id, x.reason, x.outcome, x.code, x.request_id,
-      x.audit_key, x.before, case when x.run_id = any (queued) and x.after ->> 'status' = 'waiting_on_lane'
-        then x.after || '{"status": "queued"}' else x.after end
-    from jsonb_to_recordset(flush -> 'audits') as x (actor text, role text, action text, target text, run_id text,
-      reason text, outcome text, code text, request_id text, audit_key text, before jsonb, after jsonb,
-      of_record boolean, of_command boolean)
+      x.audit_key, x.before, case when x.after ->> 'status' = 'waiting_on_lane' and exists (select from runlane.agent_runs r
+        where r.run_id = x.run_id and r.status = 'queued') then x.after || '{"status": "queued"}' else x.after end
+    from jsonb_to_recordset(flush -> 'audits') as x (actor text, role text, action text, target text, run_id text, reason text,
+      outcome text, code text, request_id text, audit_key text, before jsonb, after jsonb, of_record boolean, of_command boolean)
     where (whole or x.of_record is null or x.run_id = any (accepted))
       and (x.of_command is null or exists (select from runlane.run_commands c where c.command_id = x.audit_key))
     on conflict (audit_key) do nothing;

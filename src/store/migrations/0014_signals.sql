@@ -1,5 +1,6 @@
 -- What: signals. One that comes is kept in the inbox of its run until the run's code asks for one of its name, and is
 -- consumed by the commit that records the call. While a run is parked for a signal it is mail that wakes it.
+-- A resume says whether its run got the turn of its lane at once.
 -- Locks: three columns, the one default is constant; an index on the inbox, which is small; functions. Safe online: yes.
 
 -- Of the signal that a run is parked for.
@@ -58,4 +59,24 @@ begin
   if cardinality(ended) > 0 then
     delete from runlane.run_inbox i where i.kind = 'signal' and i.run_id = any (ended);
   end if;
+end $$;
+
+-- Of the runs that came back into their lane in this flush (`joined`) some got the turn at once. Their commands and events
+-- were written before that was settled, and say from now on what became of them.
+create function runlane.tell_queued(flush jsonb, joined jsonb) returns void language plpgsql volatile as $$
+declare
+  queued text[];
+begin
+  if joined = '{}' then
+    return;
+  end if;
+  select coalesce(array_agg(r.run_id), '{}') into queued from runlane.agent_runs r
+  where r.run_id in (select jsonb_object_keys(joined)) and r.status = 'queued';
+  update runlane.run_commands c set outcome = 'queued'
+  from jsonb_to_recordset(flush -> 'outcomes') as x (run_id text, command_id text)
+  where c.command_id = x.command_id and c.outcome = 'waiting_on_lane' and x.run_id = any (queued);
+  update runlane.agent_events e set payload = e.payload || '{"outcome": "queued"}'
+  from jsonb_to_recordset(flush -> 'events') as x (run_id text, sequence int, event_type text, payload jsonb)
+  where e.run_id = x.run_id and e.sequence = x.sequence and x.event_type = 'command_applied'
+    and x.payload ->> 'outcome' = 'waiting_on_lane' and x.run_id = any (queued);
 end $$;
