@@ -12,9 +12,9 @@
 import { runSetup } from './run-setup.ts'
 
 /** Bumped with every change of this chart that a stored snapshot could notice; `upgrade` then learns the step. */
-export const RUN_MACHINE_VERSION = 2
+export const RUN_MACHINE_VERSION = 3
 
-/** A call has ended: whatever was found of the others, this run moves. */
+/** A call has ended: the run moves, whatever was found of it but that another call hangs. */
 const moved = ['progress', 'recover', 'noteCall', 'noteStuck'] as const
 const ended = ['noteOutcome', 'endSession'] as const
 const cancelledAtOnce = {
@@ -27,6 +27,7 @@ const asked = {
   actions: [
     { type: 'ask', params: ({ event }: { event: { questions: number } }) => event },
     'noteQuestions',
+    'noteStuck',
     'leaveLaneUnlessHeld',
     'endSession',
   ],
@@ -48,6 +49,7 @@ export const runMachine = runSetup.createMachine({
     questions: 0,
     stuck_reason: null,
     stuck_clock: null,
+    stuck_call: null,
     orphan: false,
   }),
   initial: 'queued',
@@ -121,7 +123,11 @@ export const runMachine = runSetup.createMachine({
         },
         // Its code has ended without waiting for them.
         'children.dismissed': { guard: 'hasChild', actions: 'noteDismissal' },
-        'attempt.handed_over': { target: 'queued', actions: ['handOver', 'endSession'] },
+        // What was found of an attempt is over with it: noted, so that the next one may be found so anew.
+        'attempt.handed_over': {
+          target: 'queued',
+          actions: ['handOver', 'noteStuck', 'endSession'],
+        },
         'attempt.lost': [
           {
             guard: { type: 'isCrashLoop', params: ({ event }) => event },
@@ -130,6 +136,7 @@ export const runMachine = runSetup.createMachine({
               'countLoss',
               { type: 'ask', params: { questions: 1 } },
               'noteLost',
+              'noteStuck',
               'noteQuestions',
               'leaveLaneUnlessHeld',
               'endSession',
@@ -138,7 +145,14 @@ export const runMachine = runSetup.createMachine({
           {
             guard: { type: 'isAutomatic', params: ({ event }) => event },
             target: '.resuming',
-            actions: ['countLoss', 'openNextAttempt', 'noteLost', 'endSession', 'startSession'],
+            actions: [
+              'countLoss',
+              'openNextAttempt',
+              'noteLost',
+              'noteStuck',
+              'endSession',
+              'startSession',
+            ],
           },
           {
             target: 'terminal.timed_out',
@@ -175,16 +189,8 @@ export const runMachine = runSetup.createMachine({
           on: {
             'tool.started': { actions: ['enterTool', 'noteCall'] },
             'tool.finished': [
-              {
-                guard: 'isLastCall',
-                target: 'running',
-                actions: ['leaveTool', ...moved],
-              },
-              {
-                guard: 'isLastTool',
-                target: 'waiting_on_child',
-                actions: ['leaveTool', ...moved],
-              },
+              { guard: 'isLastCall', target: 'running', actions: ['leaveTool', ...moved] },
+              { guard: 'isLastTool', target: 'waiting_on_child', actions: ['leaveTool', ...moved] },
               { actions: ['leaveTool', ...moved] },
             ],
             // Asked for together with tools: their clock is the one that counts.
