@@ -16,6 +16,9 @@ export const RUN_MACHINE_VERSION = 3
 
 /** A call has ended: the run moves, whatever was found of it but that another call hangs. */
 const moved = ['progress', 'recover', 'noteCall', 'noteStuck'] as const
+/** So does it when it comes to a call. */
+const arrived = ['recover', 'noteStuck'] as const
+const begun = [...arrived, 'noteCall'] as const
 const ended = ['noteOutcome', 'endSession'] as const
 const cancelledAtOnce = {
   target: '#run.terminal.cancelled',
@@ -176,10 +179,10 @@ export const runMachine = runSetup.createMachine({
           on: {
             'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
-            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
-            'child.started': { target: 'waiting_on_child', actions: ['enterChild', 'noteCall'] },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
+            'child.started': { target: 'waiting_on_child', actions: ['enterChild', ...begun] },
             // After a resume: it was delegated by an earlier attempt.
-            'child.awaited': { target: 'waiting_on_child', guard: 'hasChild' },
+            'child.awaited': { target: 'waiting_on_child', guard: 'hasChild', actions: arrived },
             'human.asked': asked,
           },
         },
@@ -187,14 +190,14 @@ export const runMachine = runSetup.createMachine({
           description: 'A tool call (or a batch) is in flight.',
           meta: { wakers: ['tool.finished', 'attempt.lost'] },
           on: {
-            'tool.started': { actions: ['enterTool', 'noteCall'] },
+            'tool.started': { actions: ['enterTool', ...begun] },
             'tool.finished': [
               { guard: 'isLastCall', target: 'running', actions: ['leaveTool', ...moved] },
               { guard: 'isLastTool', target: 'waiting_on_child', actions: ['leaveTool', ...moved] },
               { actions: ['leaveTool', ...moved] },
             ],
             // Asked for together with tools: their clock is the one that counts.
-            'child.started': { actions: ['enterChild', 'noteCall'] },
+            'child.started': { actions: ['enterChild', ...begun] },
             'child.reported': {
               guard: 'hasChild',
               actions: ['leaveChild', ...moved],
@@ -207,8 +210,8 @@ export const runMachine = runSetup.createMachine({
           description: 'Waiting for delegated child runs.',
           meta: { wakers: ['child.reported', 'attempt.lost'] },
           on: {
-            'child.started': { actions: ['enterChild', 'noteCall'] },
-            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
+            'child.started': { actions: ['enterChild', ...begun] },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
             'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
             'child.reported': [

@@ -247,6 +247,12 @@ describe('a stuck run', () => {
       },
       newChart(runMachine, { delayed: false, hold_lane_on_human: false }),
     )
+  const lost: RunEvent = {
+    type: 'attempt.lost',
+    reason: 'x',
+    recovery: 'auto',
+    max_crashes: 3,
+  }
   const begun: RunEvent[] = [{ type: 'lane.granted' }, { type: 'run.claimed' }]
   const progress: RunEvent[] = [{ type: 'progress.reported' }, { type: 'call.recorded' }]
 
@@ -255,8 +261,17 @@ describe('a stuck run', () => {
       const { context } = after(...begun, stuck(clock), event)
       expect(context).toMatchObject({ stuck_clock: null, stuck_reason: null })
     }
-    const { context } = after(...begun, { type: 'tool.started' }, stuck(clock), finished('any'))
-    expect(context.stuck_clock).toBeNull()
+    const tool: RunEvent = { type: 'tool.started' }
+    const child: RunEvent = { type: 'child.started' }
+    const resumed: RunEvent[] = [child, lost, { type: 'session.ready' }]
+    for (const events of [
+      [tool, stuck(clock), finished('any')],
+      [stuck(clock), tool],
+      [tool, stuck(clock), tool],
+      [stuck(clock), child],
+      [...resumed, stuck(clock), { type: 'child.awaited' } as const],
+    ])
+      expect(after(...begun, ...events).context.stuck_clock).toBeNull()
   })
 
   test('recovers from a call that hangs by that call alone', () => {
@@ -299,12 +314,6 @@ describe('a stuck run', () => {
     const calm = ({ context }: RunSnapshot): boolean =>
       context.stuck_clock === null && context.stuck_call === null
     expect(exceptions((state) => state.hasTag('active') || calm(state))).toEqual([])
-    const lost: RunEvent = {
-      type: 'attempt.lost',
-      reason: 'x',
-      recovery: 'auto',
-      max_crashes: 3,
-    }
     expect(after(...begun, stuck('executor'), lost).context.stuck_clock).toBeNull()
   })
 })

@@ -114,6 +114,7 @@ const MOVES: ReadonlySet<RunMessage['type']> = new Set([
   'tool.started',
   'tool.finished',
   'child.started',
+  'child.awaited',
   'child.reported',
   'call.recorded',
   'progress.reported',
