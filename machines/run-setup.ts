@@ -32,6 +32,8 @@ export interface RunContext {
   /** What the watchdog found, such as `executor.unresponsive(15s)`; null while all is well. */
   stuck_reason: string | null
   stuck_clock: WatchdogClock | null
+  /** The tool call that it is about, by its id; null: no single call is. */
+  stuck_call: string | null
   /** It should have a reader and has none. */
   orphan: boolean
 }
@@ -47,6 +49,14 @@ export interface LostAttempt {
   max_crashes: number
 }
 
+/** What a clock has found; `tool_call_id`: of this call, the others may go on as ever. */
+export interface Found {
+  type: 'stuck.noted'
+  stuck_reason: string
+  clock: WatchdogClock
+  tool_call_id: string | null
+}
+
 /** Payloads beyond what the chart decides by travel on the events and are read by the record, not by the chart. */
 export type RunEvent =
   | { type: 'run.due' }
@@ -56,9 +66,9 @@ export type RunEvent =
   | { type: 'input.replaced' }
   | { type: 'session.ready' }
   | { type: 'call.recorded' }
-  | { type: 'progress.reported' }
+  | { type: 'progress.reported'; tool_call_id?: string }
   | { type: 'tool.started' }
-  | { type: 'tool.finished' }
+  | { type: 'tool.finished'; call: { tool_call_id: string } }
   | { type: 'child.started' }
   | { type: 'child.awaited' }
   | { type: 'child.reported' }
@@ -72,7 +82,7 @@ export type RunEvent =
   | { type: 'cancel.expired' }
   | { type: 'resume.requested' }
   | { type: 'attempt.handed_over' }
-  | { type: 'stuck.noted'; stuck_reason: string; clock: WatchdogClock }
+  | Found
   | { type: 'stuck.cleared' }
   | { type: 'turn.extended' }
   | { type: 'verdict.noted' }
@@ -107,6 +117,14 @@ export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as co
 export type RunFact = (typeof RUN_FACTS)[number]
 export type RunEffect = (typeof RUN_EFFECTS)[number]
 
+const NOT_STUCK = { stuck_reason: null, stuck_clock: null, stuck_call: null } as const
+
+/** The call that moves by this event; null: the run does, and none of its calls in flight. */
+function movedCall(event: RunEvent): string | null {
+  if (event.type === 'tool.finished') return event.call.tool_call_id
+  return event.type === 'progress.reported' ? (event.tool_call_id ?? null) : null
+}
+
 const named = Object.fromEntries(
   [...RUN_FACTS, ...RUN_EFFECTS].map((name) => [name, () => {}]),
 ) as Record<RunFact | RunEffect, () => void>
@@ -134,8 +152,7 @@ export const runSetup = setup({
       attempt: ({ context }) => context.attempt + 1,
       progressed: false,
       tools: 0,
-      stuck_reason: null,
-      stuck_clock: null,
+      ...NOT_STUCK,
       orphan: false,
     }),
     countLoss: assign({
@@ -145,20 +162,21 @@ export const runSetup = setup({
     handOver: assign({ handed_over: true, tools: 0 }),
     progress: assign({ progressed: true, barren_attempts: 0 }),
     // Stuck wins over orphan: one mark says enough.
-    flag: assign((_, params: { stuck_reason: string; clock: WatchdogClock }) => ({
+    flag: assign((_, params: Omit<Found, 'type'>) => ({
       stuck_reason: params.stuck_reason,
       stuck_clock: params.clock,
+      stuck_call: params.tool_call_id,
       orphan: false,
     })),
-    unflag: assign({ stuck_reason: null, stuck_clock: null, orphan: false }),
+    unflag: assign({ ...NOT_STUCK, orphan: false }),
     loseReaders: assign({ orphan: true }),
     findReaders: assign({ orphan: false }),
-    unflagTurn: assign(({ context }) =>
-      context.stuck_clock === 'turn' ? { stuck_reason: null, stuck_clock: null } : {},
-    ),
-    // A turn that took too long stays so until it ends, however lively it is.
-    recover: assign(({ context }) =>
-      context.stuck_clock === 'turn' ? {} : { stuck_reason: null, stuck_clock: null },
+    unflagTurn: assign(({ context }) => (context.stuck_clock === 'turn' ? NOT_STUCK : {})),
+    // A turn that took too long stays so until it ends, however lively it is; a call that hangs, however lively others are.
+    recover: assign(({ context: { stuck_clock, stuck_call }, event }) =>
+      stuck_clock !== 'turn' && (stuck_call === null || stuck_call === movedCall(event))
+        ? NOT_STUCK
+        : {},
     ),
     enterTool: assign({ tools: ({ context }) => context.tools + 1 }),
     leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),

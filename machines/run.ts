@@ -12,10 +12,13 @@
 import { runSetup } from './run-setup.ts'
 
 /** Bumped with every change of this chart that a stored snapshot could notice; `upgrade` then learns the step. */
-export const RUN_MACHINE_VERSION = 2
+export const RUN_MACHINE_VERSION = 3
 
-/** A call has ended: whatever was found of the others, this run moves. */
+/** A call has ended: the run moves, whatever was found of it but that another call hangs. */
 const moved = ['progress', 'recover', 'noteCall', 'noteStuck'] as const
+/** So does it when it comes to a call. */
+const arrived = ['recover', 'noteStuck'] as const
+const begun = [...arrived, 'noteCall'] as const
 const ended = ['noteOutcome', 'endSession'] as const
 const cancelledAtOnce = {
   target: '#run.terminal.cancelled',
@@ -27,6 +30,7 @@ const asked = {
   actions: [
     { type: 'ask', params: ({ event }: { event: { questions: number } }) => event },
     'noteQuestions',
+    'noteStuck',
     'leaveLaneUnlessHeld',
     'endSession',
   ],
@@ -48,6 +52,7 @@ export const runMachine = runSetup.createMachine({
     questions: 0,
     stuck_reason: null,
     stuck_clock: null,
+    stuck_call: null,
     orphan: false,
   }),
   initial: 'queued',
@@ -121,7 +126,11 @@ export const runMachine = runSetup.createMachine({
         },
         // Its code has ended without waiting for them.
         'children.dismissed': { guard: 'hasChild', actions: 'noteDismissal' },
-        'attempt.handed_over': { target: 'queued', actions: ['handOver', 'endSession'] },
+        // What was found of an attempt is over with it: noted, so that the next one may be found so anew.
+        'attempt.handed_over': {
+          target: 'queued',
+          actions: ['handOver', 'noteStuck', 'endSession'],
+        },
         'attempt.lost': [
           {
             guard: { type: 'isCrashLoop', params: ({ event }) => event },
@@ -130,6 +139,7 @@ export const runMachine = runSetup.createMachine({
               'countLoss',
               { type: 'ask', params: { questions: 1 } },
               'noteLost',
+              'noteStuck',
               'noteQuestions',
               'leaveLaneUnlessHeld',
               'endSession',
@@ -138,7 +148,14 @@ export const runMachine = runSetup.createMachine({
           {
             guard: { type: 'isAutomatic', params: ({ event }) => event },
             target: '.resuming',
-            actions: ['countLoss', 'openNextAttempt', 'noteLost', 'endSession', 'startSession'],
+            actions: [
+              'countLoss',
+              'openNextAttempt',
+              'noteLost',
+              'noteStuck',
+              'endSession',
+              'startSession',
+            ],
           },
           {
             target: 'terminal.timed_out',
@@ -162,10 +179,10 @@ export const runMachine = runSetup.createMachine({
           on: {
             'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
-            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
-            'child.started': { target: 'waiting_on_child', actions: ['enterChild', 'noteCall'] },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
+            'child.started': { target: 'waiting_on_child', actions: ['enterChild', ...begun] },
             // After a resume: it was delegated by an earlier attempt.
-            'child.awaited': { target: 'waiting_on_child', guard: 'hasChild' },
+            'child.awaited': { target: 'waiting_on_child', guard: 'hasChild', actions: arrived },
             'human.asked': asked,
           },
         },
@@ -173,22 +190,14 @@ export const runMachine = runSetup.createMachine({
           description: 'A tool call (or a batch) is in flight.',
           meta: { wakers: ['tool.finished', 'attempt.lost'] },
           on: {
-            'tool.started': { actions: ['enterTool', 'noteCall'] },
+            'tool.started': { actions: ['enterTool', ...begun] },
             'tool.finished': [
-              {
-                guard: 'isLastCall',
-                target: 'running',
-                actions: ['leaveTool', ...moved],
-              },
-              {
-                guard: 'isLastTool',
-                target: 'waiting_on_child',
-                actions: ['leaveTool', ...moved],
-              },
+              { guard: 'isLastCall', target: 'running', actions: ['leaveTool', ...moved] },
+              { guard: 'isLastTool', target: 'waiting_on_child', actions: ['leaveTool', ...moved] },
               { actions: ['leaveTool', ...moved] },
             ],
             // Asked for together with tools: their clock is the one that counts.
-            'child.started': { actions: ['enterChild', 'noteCall'] },
+            'child.started': { actions: ['enterChild', ...begun] },
             'child.reported': {
               guard: 'hasChild',
               actions: ['leaveChild', ...moved],
@@ -201,8 +210,8 @@ export const runMachine = runSetup.createMachine({
           description: 'Waiting for delegated child runs.',
           meta: { wakers: ['child.reported', 'attempt.lost'] },
           on: {
-            'child.started': { actions: ['enterChild', 'noteCall'] },
-            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', 'noteCall'] },
+            'child.started': { actions: ['enterChild', ...begun] },
+            'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
             'call.recorded': { actions: moved },
             'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
             'child.reported': [

@@ -29,6 +29,8 @@ export interface Tool<Input = Json> {
   effects?: Effects | ((input: Input) => Effects)
   /** Milliseconds after which the call is aborted and has failed; default: none. */
   timeout_ms?: number
+  /** The same for silence: each progress report starts it anew. It is kept by `execute` itself. */
+  silence_ms?: number
   execute(input: Input, scope: ToolScope): unknown
 }
 

@@ -76,6 +76,7 @@ export class McpConnections {
         description: tool.description ?? '',
         input_schema: tool.inputSchema as JsonSchema,
         effects: effectsOf(tool.annotations),
+        ...(server.timeout === undefined ? {} : { silence_ms: parseDuration(server.timeout) }),
         execute: (input: Json, { signal: ends, progress }) =>
           this.#call(server, tool.name, input, ends, progress),
       } satisfies Tool as Tool<never>,

@@ -90,6 +90,8 @@ export const END_MESSAGES: ReadonlySet<SessionMessage['type']> = new Set([
 
 /** The seam between an executor session and the actor of its run. A session reports; it never writes status itself. */
 export interface SessionPort {
+  /** The executor has begun the attempt: from here on it is the session that is silent or not. */
+  begun(): void
   /** Decided in the order sent. */
   send(message: SessionMessage): void
   /**
@@ -98,15 +100,16 @@ export interface SessionPort {
    */
   barrier(): Promise<void>
   /**
-   * The same for the start of something new: a run that is stuck is fed nothing until it recovers or is told to end.
+   * The same for the start of something new, which to have come to is progress. A run of which a call hangs, or whose
+   * turn took too long, is fed nothing until it recovers or is told to end.
    * @throws SessionClosed
    */
   clearance(): Promise<void>
   /**
    * Records the start of a tool call: true once it is committed and the node may act, false when the run takes no new
-   * call (a cancel was first). @throws SessionClosed
+   * call (a cancel was first). `timeoutMs`: when the call ends by itself; null: it does not. @throws SessionClosed
    */
-  begin(call: SessionCall): Promise<boolean>
+  begin(call: SessionCall, timeoutMs: number | null): Promise<boolean>
   /** The same for a delegation: the child run exists from then on. @throws SessionClosed */
   delegate(call: SessionCall, child: Delegation): Promise<boolean>
   /** Resolves when the delegated run has ended, in this attempt or before it. @throws SessionClosed */

@@ -25,7 +25,8 @@ export async function invokeTool(
   const effects = effectsOf(tool, input)
   const call = { ...opened, effects }
   await desk.mayAct()
-  if (!(await desk.port.begin(desk.started(call, effects))))
+  const endsAfterMs = tool.timeout_ms ?? tool.silence_ms ?? null
+  if (!(await desk.port.begin(desk.started(call, effects), endsAfterMs)))
     throw new SessionClosed('the run takes no new calls')
   const startedAt = performance.now()
   const { soft, drained, hard } = desk.control

@@ -165,6 +165,7 @@ export class RunlaneNode {
       loadWaitpoints: (runId) => listWaitpoints(reads, runId),
       findCommand: (commandId) => findCommand(reads, commandId),
       findKeyedCommand: (name, key) => findKeyedCommand(reads, name, key),
+      cancelTimeoutMs: options.cancelTimeoutMs,
     })
     this.feed = new Feed({
       readEvents: (scope, afterId, limit) => readEvents(reads, scope, afterId, limit),

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import { McpConnections } from '../../src/agents/mcp.ts'
 import { eventually } from '../support/eventually.ts'
 import type { ModelTurn } from '../support/model-server.ts'
 import { startEverything } from '../support/mcp-servers.ts'
@@ -34,6 +35,18 @@ const toolResults = async (run_id: string): Promise<Record<string, unknown>[]> =
   (await get(`/runs/${run_id}/tool-results`)).body.tool_results.filter(
     ({ kind }: { kind: string }) => kind === 'tool',
   )
+
+test('the time-out that is given for a server, and no other, is the limit of the clock of its calls', async () => {
+  const connections = new McpConnections({ version: 'test' })
+  const { signal } = new AbortController()
+  const limits = async (more: { timeout?: string }) => {
+    const tools = await connections.tools({ url: everything.url, ...more }, signal)
+    return new Set(tools.map(([, { timeout_ms, silence_ms }]) => timeout_ms ?? silence_ms))
+  }
+  expect(await limits({ timeout: '10m' })).toEqual(new Set([600_000]))
+  expect(await limits({})).toEqual(new Set([undefined]))
+  await connections.close()
+})
 
 test('a model uses the tools of two servers over stdio in one run', async () => {
   const entities = [{ name: 'Runlane', entityType: 'service', observations: ['keeps order'] }]

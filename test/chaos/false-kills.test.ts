@@ -12,7 +12,8 @@ import { scripted } from '../http/setup.ts'
 const HASTY = {
   RUNLANE_AGENTS: fileURLToPath(new URL('fixtures', import.meta.url)),
   RUNLANE_WATCHDOG_REASONING: '2s',
-  RUNLANE_WATCHDOG_TOOL: '1s',
+  // Longer than a second: a tool's notes are passed on no more often.
+  RUNLANE_WATCHDOG_TOOL: '1500ms',
   RUNLANE_WATCHDOG_EXECUTOR: '1s',
   RUNLANE_WATCHDOG_INTERVAL: '200ms',
   RUNLANE_AUTO_TERMINATE: '4s',
@@ -71,6 +72,41 @@ describe('nobody is ended who is alive:', () => {
     expect(told).toContain('run_stuck')
     expect(told).toContain('run_recovered')
   })
+
+  test('a run that thinks for longer than it may, and then goes on', async () => {
+    const run = await client.createRun(
+      scripted([{ think: 3_000 }, { tool: 'next', ms: 10 }, { think: 1_500 }, { step: 'last' }]),
+    )
+    await completes(run)
+    const told = (await client.events(run.run_id)).map(({ event_type }) => event_type)
+    expect(told.filter((type) => type === 'run_stuck')).toHaveLength(1)
+  })
+
+  test('a run that only waits for its child, for longer than a turn and all that it may be stuck', async () => {
+    const words = { say: 'word '.repeat(80), chunks: 40, ms: 8_000 }
+    const child = { delegate: { agent: 'scripted', input: { steps: [words] } } }
+    const run = await client.createRun(scripted([child], { timeouts: { turn: '2s' } }))
+    await completes(run)
+    const told = (await client.events(run.run_id)).map(({ event_type }) => event_type)
+    expect(told).not.toContain('run_stuck')
+  })
+
+  test('a silent tool within the time that it declares', async () => {
+    const run = await client.createRun({ agent: 'quiet', input: { ms: 6_000 } })
+    await completes(run)
+    const told = (await client.events(run.run_id)).map(({ event_type }) => event_type)
+    expect(told).not.toContain('run_stuck')
+  })
+
+  test('runs that wait for their threads to start', async () => {
+    const steps = [{ spin: 5 }, { tool: 'next', ms: 10 }, { say: 'done' }]
+    const runs = await client.createBatch(Array.from({ length: 12 }, () => scripted(steps)))
+    for (const run of runs) {
+      await completes(run)
+      const told = (await client.events(run.run_id)).map(({ event_type }) => event_type)
+      expect(told).not.toContain('run_stuck')
+    }
+  }, 120_000)
 
   test('runs that were admitted and have not started', async () => {
     const busy = Array.from({ length: 12 }, () => scripted([{ think: 1_500 }]))

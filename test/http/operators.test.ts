@@ -64,6 +64,26 @@ describe('recycle', () => {
     expect(rows[1]).toMatchObject({ code: 'not_stuck', reason: 'impatient' })
   })
 
+  test('of a run that was asked to cancel says when that is carried out by force, and how at once', async () => {
+    const run = await createRun(
+      scripted([{ tool: 'slow', ms: 60_000 }], { timeouts: { tool: '1h' } }),
+    )
+    await waitForRun(run.run_id, { until: ({ status }) => status === 'waiting_on_tool' })
+    await cancel(run.run_id)
+    const asked = await waitForRun(run.run_id, {
+      until: ({ status }) => status === 'cancel_requested',
+    })
+    const refused = await post(`${BASE}/runs/${run.run_id}/recycle`, {})
+    expectProblem(refused, { status: 409, code: 'not_stuck' })
+    const [, end = ''] =
+      / by (\S+) \(RUNLANE_CANCEL_TIMEOUT, 180s\)/.exec(refused.body.detail) ?? []
+    const limitMs = Date.parse(end) - Date.parse(asked.cancel.requested.at)
+    expect(Math.abs(limitMs - 180_000)).toBeLessThan(10_000)
+    expect(refused.body.detail).toContain('{"force": true}')
+    expect((await post(`${BASE}/runs/${run.run_id}/recycle`, { force: true })).status).toBe(202)
+    expect(await waitForRun(run.run_id)).toMatchObject({ status: 'failed' })
+  })
+
   test('of what is not there is 404, of several active runs 409 with their ids', async () => {
     expectProblem(await post(`${BASE}/runs/nothing/recycle`, {}), {
       status: 404,

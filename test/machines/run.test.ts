@@ -228,10 +228,15 @@ test('encoding and decoding any reachable state is the identity', () => {
 })
 
 describe('a stuck run', () => {
-  const stuck = (clock: WatchdogClock): RunEvent => ({
+  const stuck = (clock: WatchdogClock, tool_call_id: string | null = null): RunEvent => ({
     type: 'stuck.noted',
     stuck_reason: `${clock}.found`,
     clock,
+    tool_call_id,
+  })
+  const finished = (tool_call_id: string): RunEvent => ({
+    type: 'tool.finished',
+    call: { tool_call_id },
   })
   const after = (...events: RunEvent[]): RunSnapshot =>
     events.reduce<RunSnapshot>(
@@ -242,18 +247,50 @@ describe('a stuck run', () => {
       },
       newChart(runMachine, { delayed: false, hold_lane_on_human: false }),
     )
+  const lost: RunEvent = {
+    type: 'attempt.lost',
+    reason: 'x',
+    recovery: 'auto',
+    max_crashes: 3,
+  }
   const begun: RunEvent[] = [{ type: 'lane.granted' }, { type: 'run.claimed' }]
   const progress: RunEvent[] = [{ type: 'progress.reported' }, { type: 'call.recorded' }]
 
-  test.each(['reasoning', 'tool', 'executor'] as const)('recovers from %s by progress', (clock) => {
+  test.each(['reasoning', 'executor'] as const)('recovers from %s by progress', (clock) => {
     for (const event of progress) {
       const { context } = after(...begun, stuck(clock), event)
       expect(context).toMatchObject({ stuck_clock: null, stuck_reason: null })
     }
-    const { context } = after(...begun, { type: 'tool.started' }, stuck(clock), {
-      type: 'tool.finished',
-    })
-    expect(context.stuck_clock).toBeNull()
+    const tool: RunEvent = { type: 'tool.started' }
+    const child: RunEvent = { type: 'child.started' }
+    const resumed: RunEvent[] = [child, lost, { type: 'session.ready' }]
+    for (const events of [
+      [tool, stuck(clock), finished('any')],
+      [stuck(clock), tool],
+      [tool, stuck(clock), tool],
+      [stuck(clock), child],
+      [...resumed, stuck(clock), { type: 'child.awaited' } as const],
+    ])
+      expect(after(...begun, ...events).context.stuck_clock).toBeNull()
+  })
+
+  test('recovers from a call that hangs by that call alone', () => {
+    const calls: RunEvent[] = [{ type: 'tool.started' }, { type: 'tool.started' }]
+    const hangs: RunEvent[] = [...begun, ...calls, stuck('tool', 'a')]
+    const others: RunEvent[] = [
+      finished('b'),
+      { type: 'progress.reported', tool_call_id: 'b' },
+      ...progress,
+    ]
+    for (const event of others)
+      expect(after(...hangs, event).context).toMatchObject({ stuck_clock: 'tool', stuck_call: 'a' })
+    for (const event of [finished('a'), { type: 'progress.reported', tool_call_id: 'a' } as const])
+      expect(after(...hangs, event).context).toMatchObject({
+        stuck_reason: null,
+        stuck_clock: null,
+        stuck_call: null,
+      })
+    expect(after(...hangs, stuck('turn')).context).toMatchObject({ stuck_call: null })
   })
 
   test('recovers from nothing by progress when its turn took too long', () => {
@@ -274,14 +311,9 @@ describe('a stuck run', () => {
   })
 
   test('is not stuck any more when its attempt is over', () => {
-    const calm = (state: RunSnapshot): boolean => state.context.stuck_clock === null
+    const calm = ({ context }: RunSnapshot): boolean =>
+      context.stuck_clock === null && context.stuck_call === null
     expect(exceptions((state) => state.hasTag('active') || calm(state))).toEqual([])
-    const lost: RunEvent = {
-      type: 'attempt.lost',
-      reason: 'x',
-      recovery: 'auto',
-      max_crashes: 3,
-    }
     expect(after(...begun, stuck('executor'), lost).context.stuck_clock).toBeNull()
   })
 })

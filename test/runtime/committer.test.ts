@@ -92,7 +92,7 @@ async function hosted(count: number): Promise<string[]> {
 }
 
 const started = (runId: string, changes = {}): Promise<RunRecord> =>
-  stage.record(runId, { type: 'tool.started', call: callOf(1, changes) })
+  stage.record(runId, { type: 'tool.started', call: callOf(1, changes), timeout_ms: null })
 const eventsOf = async (runId: string): Promise<string[]> =>
   (
     await stage.reads<{ event_type: string }[]>`
@@ -258,7 +258,9 @@ describe('a flush', () => {
     committer.enlist(first)
     committer.enlist(first)
     await settled(first)
-    const second = sourceOf(await stage.record(runId, messageOf({ type: 'tool.finished' }, 1)))
+    const second = sourceOf(
+      await stage.record(runId, messageOf({ type: 'tool.finished', call: callOf(1) }, 1)),
+    )
     committer.enlist(second)
     expect(await settled(second)).toEqual(['committed'])
     expect((await stage.row(runId)).status).toBe('running')

@@ -195,7 +195,7 @@ describe.each(['Postgres', 'PGlite'] as const)('on %s', (kind) => {
         await stage.record(
           lost.run_id,
           messageOf({ type: 'tool.started' }, 1),
-          messageOf({ type: 'tool.finished' }, 1),
+          messageOf({ type: 'tool.finished', call: callOf(1) }, 1),
           {
             type: 'call.recorded',
             call: callOf(2, { kind: 'journal', outcome: 'succeeded', result: { goal: 'x' } }),

@@ -50,6 +50,7 @@ export async function attempt(
     control.hard.signal.throwIfAborted()
   }
   const port: SessionPort = {
+    begun: () => {},
     send: report,
     begin: async (call) => {
       report({ type: 'tool.started', call })

@@ -1,6 +1,6 @@
 import { getAdjacencyMap, getShortestPaths } from 'xstate/graph'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
-import type { RunEvent, RunInput } from '../../machines/run-setup.ts'
+import type { RunEvent, RunInput, WatchdogClock } from '../../machines/run-setup.ts'
 import type { RunSnapshot } from '../../src/runtime/run/codec.ts'
 
 /** One event and the state that it leads to. */
@@ -33,6 +33,13 @@ const lost = (recovery: 'auto' | 'manual'): RunEvent => ({
   max_crashes: MAX_CRASHES,
 })
 
+const found = (clock: WatchdogClock, stuck_reason: string): RunEvent => ({
+  type: 'stuck.noted',
+  stuck_reason,
+  clock,
+  tool_call_id: null,
+})
+
 const ALWAYS: readonly RunEvent[] = [
   { type: 'lane.granted' },
   { type: 'queue.expired' },
@@ -55,8 +62,8 @@ const ALWAYS: readonly RunEvent[] = [
   { type: 'attempt.handed_over' },
   lost('auto'),
   lost('manual'),
-  { type: 'stuck.noted', stuck_reason: 'executor.unresponsive(15s)', clock: 'executor' },
-  { type: 'stuck.noted', stuck_reason: 'turn.timeout(600s)', clock: 'turn' },
+  found('executor', 'executor.unresponsive(15s)'),
+  found('turn', 'turn.timeout(600s)'),
   { type: 'stuck.cleared' },
   { type: 'turn.extended' },
   { type: 'verdict.noted' },
@@ -77,7 +84,9 @@ export function eventsAt({ context }: RunSnapshot): RunEvent[] {
   return [
     ...ALWAYS,
     ...(context.delayed ? [{ type: 'run.due' } as const] : []),
-    ...(context.tools > 0 ? [{ type: 'tool.finished' } as const] : []),
+    ...(context.tools > 0
+      ? [{ type: 'tool.finished', call: { tool_call_id: 'tool_1' } } as const]
+      : []),
     ...(context.children > 0 ? CHILDREN : []),
   ]
 }

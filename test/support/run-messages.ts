@@ -92,6 +92,7 @@ const PAYLOADS: Partial<Record<RunEvent['type'], object>> = {
   'run.recycled': { by: 'test' },
   'readers.gone': { grace_ms: 30_000 },
   'turn.extended': { by_ms: 1_000 },
+  'tool.started': { timeout_ms: null },
   'stuck.noted': { limit_ms: 15_000, since: '2026-01-01T00:00:00.000Z' },
   'resume.requested': { by: 'test', resolutions: [] },
 }

@@ -49,8 +49,8 @@ const thinking = (ms: number) => ({ steps: [{ think: ms }, { return: ms }] })
 const CALLS: NonNullable<Agent['tools']> = {
   wait: {
     effects: 'none',
-    execute: async (ms: number) => {
-      await delay(ms)
+    execute: async (ms: number, { signal }) => {
+      await delay(ms, undefined, { signal })
       return ms
     },
   },
@@ -65,6 +65,19 @@ export const TOGETHER: Agent = {
     const called = ctx.tool('wait', tool)
     await delay(100)
     return Promise.all([called, ctx.delegate('scripted', thinking(child))])
+  },
+}
+
+/** One call of it takes its time, and ten others go on beside it, one after the other. */
+const ONE_HANGS: Agent = {
+  name: 'one_hangs',
+  tools: CALLS,
+  async run(ctx) {
+    const { hang, beside } = ctx.input as { hang: number; beside: number }
+    const others = async (): Promise<void> => {
+      for (let nth = 0; nth < 10; nth += 1) await ctx.tool('wait', beside)
+    }
+    return Promise.all([ctx.tool('wait', hang, { callId: 'hang' }), others()])
   },
 }
 
@@ -92,4 +105,11 @@ export const HASTY: Agent = {
   },
 }
 
-export const SCENARIO_AGENTS: readonly Agent[] = [STUBBORN, BESIDE, TOGETHER, BUSY_PARENT, HASTY]
+export const SCENARIO_AGENTS: readonly Agent[] = [
+  STUBBORN,
+  BESIDE,
+  TOGETHER,
+  ONE_HANGS,
+  BUSY_PARENT,
+  HASTY,
+]

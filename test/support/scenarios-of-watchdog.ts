@@ -38,24 +38,49 @@ export const watchdogScenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a run without progress is stuck and is fed nothing until it moves; a cancel ends it at once',
+    name: 'a run that thinks for too long is stuck until it comes to its next call, which it makes',
     needs: ['active--stuck.noted[0]'],
     alone: { watchdog: { reasoning: 300 } },
     async play({ service, deadlineMs }) {
       const stage = play(service, deadlineMs)
-      const { api, post, tells, ends, results } = stage
-      const run = await post([{ think: 1_000 }, { tool: 'never', ms: 1 }])
+      const { post, tells, ends, results } = stage
+      const run = await post([{ think: 1_000 }, { tool: 'next', ms: 1 }])
       await tells(run, 'run_stuck')
-      expect(await found(stage, run)).toEqual(['run_stuck reasoning.no_progress(300ms)'])
-      // Thinks as long, and begins later: when it has ended, the first one wants to call its tool.
-      const patient = await post([{ think: 1_000 }], { timeouts: { reasoning: '1h' } })
-      expect(await ends(patient)).toMatchObject({ status: 'completed' })
-      expect(await results(run)).toEqual([])
-      await api.cancel(run.run_id)
-      expect(await ends(run)).toMatchObject({ status: 'cancelled', stuck_reason: null })
-      expect(await results(run)).toEqual([])
       // The limits that a run gives by itself count for it.
+      const patient = await post([{ think: 600 }], { timeouts: { reasoning: '1h' } })
+      expect(await ends(run)).toMatchObject({ status: 'completed', attempt: 1 })
+      expect(await results(run)).toMatchObject([{ tool: 'next', outcome: 'succeeded' }])
+      expect(await found(stage, run)).toEqual([
+        'run_stuck reasoning.no_progress(300ms)',
+        'run_recovered reasoning.no_progress(300ms)',
+      ])
+      expect(await ends(patient)).toMatchObject({ status: 'completed' })
       expect(await found(stage, patient)).toEqual([])
+    },
+  },
+  {
+    name: 'a run of which one call hangs starts no other until that call has ended; a cancel ends it at once',
+    needs: ['active--stuck.noted[0]'],
+    alone: { watchdog: { tool: 300 } },
+    async play({ service, deadlineMs }) {
+      const stage = play(service, deadlineMs)
+      const { api, tells, events, ends, results } = stage
+      const beside = (hang: number) =>
+        api.createRun({ agent: 'one_hangs', input: { hang, beside: 100 } })
+      const slow = await beside(1_500)
+      const lost = await beside(60_000)
+      expect(await ends(slow)).toMatchObject({ status: 'completed', attempt: 1 })
+      const flags = (await events(slow)).filter(({ event_type }) => event_type === 'run_stuck')
+      expect(flags.map(({ payload }) => payload['tool_call_id'])).toEqual(['hang'])
+      expect(await found(stage, slow)).toEqual([
+        'run_stuck tool_call.timeout(300ms)',
+        'run_recovered tool_call.timeout(300ms)',
+      ])
+      // What it does beside takes no longer: all but the first few began when the call that hung was over.
+      await tells(lost, 'run_stuck')
+      expect((await results(lost)).length).toBeLessThan((await results(slow)).length)
+      await api.cancel(lost.run_id)
+      expect(await ends(lost)).toMatchObject({ status: 'cancelled', stuck_reason: null })
     },
   },
   {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { OwnLimits } from '../../src/runtime/supervision/clocks.ts'
 import {
   type AutoTerminate,
   Watchdog,
@@ -7,6 +8,8 @@ import {
 import { ticking } from '../support/ticking.ts'
 
 const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }
+
+const ofRun = (run: OwnLimits): Pick<Watched, 'own'> => ({ own: { agent: {}, run } })
 
 /** A run under a simulated clock, looked at every second. */
 function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mode: 'off' }) {
@@ -17,18 +20,23 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
     status: 'running',
     stuckClock: null,
     stuckReason: null,
+    stuckCall: null,
     stuckSince: null,
     judged: false,
     override: null,
-    attemptSince: now,
-    silentSince: now,
+    begun: true,
+    turnSince: now,
+    turnExtraMs: 0,
+    turnLimitFrom: -Infinity,
+    movedAt: now,
+    calls: [{ tool_call_id: 'tool_1', movedAt: now, timeout_ms: null }],
     executorSilentMs: 0,
     probe: 'alive',
-    own: [{}, {}],
-    turnExtraMs: 0,
+    own: { agent: {}, run: {} },
     forgive: (ms) => {
-      run.attemptSince += ms
-      run.silentSince += ms
+      run.turnSince += ms
+      run.movedAt += ms
+      for (const call of run.calls) call.movedAt += ms
       if (run.stuckSince !== null) run.stuckSince += ms
     },
     send: (message) => {
@@ -37,8 +45,12 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
       else if (message.type === 'stuck.noted') {
         run.stuckClock = message.clock
         run.stuckReason = message.stuck_reason
+        run.stuckCall = message.tool_call_id
         run.stuckSince ??= now
-      } else Object.assign(run, { stuckClock: null, stuckReason: null, stuckSince: null })
+      } else {
+        const calm = { stuckClock: null, stuckReason: null, stuckCall: null, stuckSince: null }
+        Object.assign(run, calm)
+      }
     },
     ...facts,
   }
@@ -71,9 +83,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
 describe('each clock finds what it is for, at its limit and not before', () => {
   test.each([
     ['running', 'reasoning.no_progress(30s)', 30],
-    ['resuming', 'reasoning.no_progress(30s)', 30],
     ['waiting_on_tool', 'tool_call.timeout(150s)', 150],
-    ['waiting_on_child', 'turn.timeout(600s)', 600],
   ] as const)('%s: %s', (status, reason, seconds) => {
     const { pass, said, reasons, run } = stage({ status })
     pass(seconds)
@@ -82,13 +92,39 @@ describe('each clock finds what it is for, at its limit and not before', () => {
     expect(reasons()).toEqual([reason])
     expect(said[0]).toMatchObject({
       limit_ms: seconds * 1_000,
-      since: new Date(run.silentSince).toISOString(),
+      since: new Date(run.movedAt).toISOString(),
+      tool_call_id: status === 'waiting_on_tool' ? 'tool_1' : null,
     })
+  })
+
+  test('a run that waits for its children has none: they have their own', () => {
+    const { pass, reasons } = stage({ status: 'waiting_on_child' })
+    pass(7_200)
+    expect(reasons()).toEqual([])
+  })
+
+  test('a run that its executor has not begun is judged by none', () => {
+    const { run, pass, reasons } = stage({ begun: false })
+    pass(7_200, () => (run.executorSilentMs += 1_000))
+    expect(reasons()).toEqual([])
+  })
+
+  test('of a batch it is the call that is silent, and no other', () => {
+    const { run, pass, said, at } = stage({ status: 'waiting_on_tool' })
+    run.calls = ['hangs', 'moves'].map((tool_call_id) => {
+      return { tool_call_id, movedAt: at(), timeout_ms: null }
+    })
+    const [, moves] = run.calls
+    pass(400, () => {
+      if (moves) moves.movedAt = at()
+    })
+    expect(said).toHaveLength(1)
+    expect(said[0]).toMatchObject({ clock: 'tool', tool_call_id: 'hangs' })
   })
 
   test('a run that moves is stuck only by its turn', () => {
     const moving = stage()
-    moving.pass(700, () => (moving.run.silentSince = moving.at()))
+    moving.pass(700, () => (moving.run.movedAt = moving.at()))
     expect(moving.reasons()).toEqual(['turn.timeout(600s)'])
   })
 
@@ -112,24 +148,39 @@ describe('each clock finds what it is for, at its limit and not before', () => {
 describe('limits of its own', () => {
   test('of the run count before those of its agent, and these before the general ones', () => {
     const agent = { reasoning: '5s', turn: '20s' }
-    const of = (...own: Watched['own']) => {
-      const one = stage({ own })
+    const of = (run: OwnLimits) => {
+      const one = stage({ own: { agent, run } })
       one.pass(31)
       return one.reasons()
     }
-    expect(of(agent, {})).toEqual(['reasoning.no_progress(5s)', 'turn.timeout(20s)'])
-    expect(of(agent, { reasoning: '10s' })).toEqual([
-      'reasoning.no_progress(10s)',
-      'turn.timeout(20s)',
-    ])
-    expect(of(agent, { reasoning: '1h', turn: '1h' })).toEqual([])
+    expect(of({})).toEqual(['reasoning.no_progress(5s)', 'turn.timeout(20s)'])
+    expect(of({ reasoning: '10s' })).toEqual(['reasoning.no_progress(10s)', 'turn.timeout(20s)'])
+    expect(of({ reasoning: '1h', turn: '1h' })).toEqual([])
+  })
+
+  test('of a tool count before those of its agent and after those of the run', () => {
+    const foundAfter = (timeout_ms: number | null, run: OwnLimits = {}) => {
+      const agent = { tool: '60s', turn: '24d' }
+      const one = stage({ status: 'waiting_on_tool', own: { agent, run } })
+      one.run.calls = [{ tool_call_id: 'tool_1', movedAt: one.at(), timeout_ms }]
+      for (let seconds = 0; seconds < 700; seconds += 1) {
+        if (one.said.length > 0) return [seconds, ...one.reasons()]
+        one.pass(1)
+      }
+      return []
+    }
+    expect(foundAfter(null)).toEqual([61, 'tool_call.timeout(60s)'])
+    // It ends by itself when its time is up, and has two seconds to do so.
+    expect(foundAfter(10_000)).toEqual([13, 'tool_call.timeout(10s)'])
+    expect(foundAfter(600_000)).toEqual([603, 'tool_call.timeout(600s)'])
+    expect(foundAfter(600_000, { tool: '20s' })).toEqual([21, 'tool_call.timeout(20s)'])
   })
 
   test('a turn that was extended has so much longer', () => {
     const { run, pass, reasons } = stage({ turnExtraMs: 60_000 })
-    pass(660, () => (run.silentSince += 1_000))
+    pass(660, () => (run.movedAt += 1_000))
     expect(reasons()).toEqual([])
-    pass(1, () => (run.silentSince += 1_000))
+    pass(1, () => (run.movedAt += 1_000))
     expect(reasons()).toEqual(['turn.timeout(600s)'])
   })
 })
@@ -138,13 +189,16 @@ describe('auto-termination', () => {
   const half = 30 * 60
 
   test('is off unless asked for', () => {
-    const { pass, reasons } = stage({ own: [{ turn: '24d' }] })
+    const { pass, reasons } = stage({ ...ofRun({ turn: '24d' }) })
     pass(10 * half)
     expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
   })
 
   test('ends what is stuck for longer than the limit, and says what it saw', () => {
-    const { pass, said } = stage({ own: [{ turn: '24d' }] }, { mode: 'on', afterMs: half * 1_000 })
+    const { pass, said } = stage(
+      { ...ofRun({ turn: '24d' }) },
+      { mode: 'on', afterMs: half * 1_000 },
+    )
     pass(31 + half)
     expect(said).toHaveLength(1)
     pass(1)
@@ -152,19 +206,25 @@ describe('auto-termination', () => {
       type: 'run.recycled',
       forced: false,
       by: 'watchdog',
-      verdict: { result: 'ended', clock: 'reasoning', limit_ms: half * 1_000, stuck_ms: 1_801_000 },
+      verdict: {
+        result: 'ended',
+        clock: 'reasoning',
+        tool_call_id: null,
+        limit_ms: half * 1_000,
+        stuck_ms: 1_801_000,
+      },
     })
   })
 
   test('in shadow tells once what it would do, and does nothing', () => {
     const shadow = { mode: 'shadow', afterMs: half * 1_000 } as const
-    const { pass, said } = stage({ own: [{ turn: '24d' }] }, shadow)
+    const { pass, said } = stage({ ...ofRun({ turn: '24d' }) }, shadow)
     pass(3 * half)
     expect(said.map(({ type }) => type)).toEqual(['stuck.noted', 'verdict.noted'])
   })
 
   test('of a run with a limit of its own comes when that is over, whatever holds for others', () => {
-    const { pass, said } = stage({ override: '60s', own: [{ turn: '24d' }] })
+    const { pass, said } = stage({ override: '60s', ...ofRun({ turn: '24d' }) })
     pass(31 + 60)
     expect(said).toHaveLength(1)
     pass(1)
@@ -174,7 +234,7 @@ describe('auto-termination', () => {
 
 describe('many runs at once', () => {
   const auto = { mode: 'on', afterMs: 60_000 } as const
-  const patient = [{ turn: '24d', reasoning: '24d', tool: '24d' }]
+  const patient = { agent: {}, run: { turn: '24d', reasoning: '24d', tool: '24d' } }
 
   /** So many runs that hang in a tool call, and so many that are well, for two minutes. */
   function crowd(hanging: number, well: number, clock: Partial<Watched> = {}) {
@@ -237,8 +297,8 @@ describe('many runs at once', () => {
     ['half of them', 20, 20],
   ])('%s are judged one by one', (_what, hanging, well) => {
     // What waits for a tool is a class of its own; these are found by the clock of the turn.
-    const own = [{ turn: '150s', tool: '24d' }]
-    expect(crowd(hanging, well, { own }).ended.length).toBeGreaterThanOrEqual(hanging)
+    const own = ofRun({ turn: '150s', tool: '24d' })
+    expect(crowd(hanging, well, own).ended.length).toBeGreaterThanOrEqual(hanging)
   })
 
   test('20 of the 20 that wait for a tool are one tool that is down, whatever the others do', () => {

@@ -21,6 +21,7 @@ export function startInline(
       port.send(message)
     },
   }
+  port.begun()
   void runSession(agent, job, reported, control, tools).finally(() => {
     isOver = true
   })

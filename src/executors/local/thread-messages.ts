@@ -45,11 +45,12 @@ export type Description = { card: AgentCard } | { problem: string }
 export type FromThread =
   | { type: 'send'; session: number; message: SessionMessage }
   | { type: 'barrier' | 'clearance'; session: number; id: number }
-  | { type: 'begin'; session: number; id: number; call: SessionCall }
+  | { type: 'begin'; session: number; id: number; call: SessionCall; timeoutMs: number | null }
   | { type: 'delegate'; session: number; id: number; call: SessionCall; child: Delegation }
   | { type: 'report'; session: number; id: number; child_run_id: string }
   | { type: 'signal'; session: number; id: number; name: string }
   | { type: 'park'; session: number; id: number; calls: SessionCall[] }
+  | { type: 'begun'; session: number }
   | { type: 'beat'; session: number }
   /** The session's code has ended; `abandoned`: it was told to and did not, and may go on by itself. */
   | { type: 'over'; session: number; abandoned: boolean }

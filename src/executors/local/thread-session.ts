@@ -50,6 +50,7 @@ export class ThreadSession implements SessionPort {
   }
 
   async run({ job, source }: Assignment): Promise<void> {
+    this.begun()
     const ended = asSession(this.#session, () => this.#perform(job, source))
     const abandoned = await Promise.race([ended.then(() => false), this.#outlivesKill()])
     this.#options.onOver()
@@ -65,6 +66,10 @@ export class ThreadSession implements SessionPort {
     else asked?.reject(new SessionClosed('the run is not ours any more'))
   }
 
+  begun(): void {
+    this.#options.post({ type: 'begun', session: this.#session })
+  }
+
   send(message: SessionMessage): void {
     this.#options.post({ type: 'send', session: this.#session, message })
   }
@@ -76,8 +81,8 @@ export class ThreadSession implements SessionPort {
     this.#options.post({ type: 'beat', session: this.#session })
   }
 
-  begin(call: SessionCall): Promise<boolean> {
-    return this.#ask((id) => ({ type: 'begin', session: this.#session, id, call }))
+  begin(call: SessionCall, timeoutMs: number | null): Promise<boolean> {
+    return this.#ask((id) => ({ type: 'begin', session: this.#session, id, call, timeoutMs }))
   }
 
   delegate(call: SessionCall, child: Delegation): Promise<boolean> {

@@ -27,8 +27,6 @@ const MEMORY_LOOK_MS = 100
 const HEAP_MB_MAX = 4_096
 /** A pulse that is older says nothing about the sessions any more, in milliseconds. */
 const SILENT_MS = 1_000
-/** A thread that starts is not silent for so long, in milliseconds. */
-const START_MS = 10_000
 /** How long a thread may take to say that a session which was ended hard is over; then it is blocked, and ended. */
 const KILL_MS = 1_500
 /** How long a thread that is ended may take to exit before its runs go on without it. */
@@ -75,7 +73,8 @@ export class ExecutorThread {
     this.#options = options
     const pulse = new SharedArrayBuffer(8)
     this.#pulse = new Float64Array(pulse)
-    this.#pulse[0] = options.monotonicMs() + START_MS
+    // Before its first beat it has no loop that could be blocked: it takes as long to start as this machine is busy.
+    this.#pulse[0] = Infinity
     const { deadline, allow, version } = options
     const { port1, port2: port } = new MessageChannel()
     this.#port = port1
@@ -192,6 +191,7 @@ export class ExecutorThread {
     if (message.type === 'over') return this.#over(message.session, message.abandoned)
     const held = this.#sessions.get(message.session)
     if (!held || (held.over && !isLate(held, message))) return
+    if (message.type === 'begun') return held.port.begun()
     if (message.type === 'beat') return held.port.beat()
     if (message.type === 'send') {
       held.over = END_MESSAGES.has(message.message.type)
@@ -285,7 +285,7 @@ function askedOf(
   message: Extract<FromThread, { type: 'begin' | 'delegate' | 'park' | 'barrier' | 'clearance' }>,
 ): Promise<boolean> {
   if (message.type === 'park') return port.park(message.calls)
-  if (message.type === 'begin') return port.begin(message.call)
+  if (message.type === 'begin') return port.begin(message.call, message.timeoutMs)
   if (message.type === 'delegate') return port.delegate(message.call, message.child)
   return (message.type === 'barrier' ? port.barrier() : port.clearance()).then(() => true)
 }

@@ -22,6 +22,8 @@ export interface CommandsOptions {
   loadWaitpoints(runId: string): Promise<WaitpointRow[]>
   findCommand: (commandId: string) => Promise<CommandRow | undefined>
   findKeyedCommand: (requestedBy: string, key: string) => Promise<CommandRow | undefined>
+  /** After so long a cancel that its run does not come to is carried out by force. */
+  cancelTimeoutMs: number
 }
 
 interface Command {

@@ -1,4 +1,5 @@
 import { Refusal, type RefusalCode } from '../../errors.ts'
+import { formatDuration } from '../../duration.ts'
 import { hashJson, type Json, OUTPUT_BYTES_MAX } from '../../json.ts'
 import { type CallRow, type CommandRow, type HostedRow, isTerminal } from '../../store/rows.ts'
 import type { Caller } from './caller.ts'
@@ -75,9 +76,10 @@ export class Commands {
     const run = await this.#desk.find(runId)
     const message: RunMessage = { type: 'run.recycled', forced: force, by: caller.name }
     if (!this.#desk.accepts(run, message)) {
+      const { cancelTimeoutMs } = this.#desk.options
       const text = force
         ? `the run is ${run.status}: nothing of it is active that could be ended by force`
-        : `the run is ${run.status} and not stuck; {"force": true} ends an active run all the same`
+        : `the run is ${run.status} and not stuck${endOfItself(run, cancelTimeoutMs)}; {"force": true} ends an active run all the same`
       return this.#desk.refuse(run, caller, 'recycle', reason, 'not_stuck', text)
     }
     return this.#desk.submit(run, caller, { kind: 'recycle', payload: { force }, reason })
@@ -242,6 +244,19 @@ export class Commands {
       'somebody else has answered this question',
     )
   }
+}
+
+/** When a run that was asked to cancel comes to its end without anybody's help. */
+function endOfItself(run: HostedRow, cancelTimeoutMs: number): string {
+  if (run.status !== 'cancel_requested' || run.cancel_requested_at === null) return ''
+  const limit = formatDuration(cancelTimeoutMs)
+  const asked = new Date(run.cancel_requested_at)
+  const end = new Date(asked.getTime() + cancelTimeoutMs).toISOString()
+  const when =
+    run.children === 0
+      ? `by ${end}`
+      : `${limit} after the last of the runs that it has delegated has ended, and not before ${end}`
+  return `: it was asked to cancel at ${asked.toISOString()} and is ended hard if it does not end by itself, ${when} (RUNLANE_CANCEL_TIMEOUT, ${limit})`
 }
 
 const nameOf = ({ tool_call_id, position, tool }: CallRow): UnknownCall => ({

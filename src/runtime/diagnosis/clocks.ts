@@ -1,12 +1,8 @@
 import type { WatchdogClock } from '../../../machines/run-setup.ts'
 import { formatDuration, parseDuration } from '../../duration.ts'
 import type { WaitFacts } from '../../store/diagnosis.ts'
-import {
-  type AutoTerminate,
-  limitOf,
-  type OwnLimits,
-  type WatchdogLimits,
-} from '../supervision/watchdog.ts'
+import { limitOf, type OwnLimits, type WatchdogLimits } from '../supervision/clocks.ts'
+import type { AutoTerminate } from '../supervision/watchdog.ts'
 
 /** The settings that a diagnosis is made by: those of the node that is asked, in milliseconds and runs. */
 export interface Rules {
@@ -61,14 +57,14 @@ function silenceOf(facts: Facts) {
 }
 
 function turnOf(facts: Facts) {
-  const { session_since, turn_extended_ms } = facts
-  if (session_since === null) return null
+  const { status, session_since, turn_extended_ms } = facts
+  // It stands still while children are all that is waited for.
+  if (session_since === null || status === 'waiting_on_child') return null
   return clockOf(facts, session_since, ownLimit(facts, 'turn') + turn_extended_ms, 'turn.timeout')
 }
 
 function ownLimit({ rules, agent_limits, timeouts }: Facts, clock: keyof OwnLimits): number {
-  const own = [agent_limits ?? {}, timeouts ?? {}]
-  return limitOf({ own }, clock, rules.limits[clock])
+  return limitOf({ own: { agent: agent_limits ?? {}, run: timeouts ?? {} } }, clock, rules.limits)
 }
 
 const clockOf = (facts: Facts, since: string, limit: number, name: string) => ({

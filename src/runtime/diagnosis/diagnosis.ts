@@ -1,6 +1,6 @@
 import { isTerminal, type RunStatus } from '../../store/rows.ts'
 import type { WaitFacts } from '../../store/diagnosis.ts'
-import type { OwnLimits } from '../supervision/watchdog.ts'
+import type { OwnLimits } from '../supervision/clocks.ts'
 import { cancelCauses, toolCauses, waitingOnChildCauses, workingCauses } from './active.ts'
 import { type Cause, type Finding, finding, missing, worstFirst } from './cause.ts'
 import type { Facts, Rules } from './clocks.ts'

@@ -199,8 +199,8 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     const { stuck_reason } = draft.chart.context
     if (was === stuck_reason) return
     if (message.type === 'stuck.noted') {
-      const { clock, limit_ms, since } = message
-      draft.event('run_stuck', OPERATOR, { stuck_reason, clock, limit_ms, since })
+      const { clock, tool_call_id, limit_ms, since } = message
+      draft.event('run_stuck', OPERATOR, { stuck_reason, clock, tool_call_id, limit_ms, since })
     } else draft.event('run_recovered', OPERATOR, { stuck_reason: was })
   },
 }

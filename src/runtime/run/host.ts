@@ -65,8 +65,7 @@ export class Host {
   send(runId: string, message: RunMessage, settled?: Settled): boolean {
     const hosted = this.#hosted.get(runId)
     if (!hosted) return false
-    hosted.actor.send({ ...message, ...(settled ? { settled } : {}) })
-    hosted.feed()
+    hosted.receive(message, settled, this.#options.monotonicMs())
     return true
   }
 
@@ -226,24 +225,17 @@ export class Host {
     const lanes = lanesOf(ledger.row)
     const job = { run_id, conversation_id, agent, attempt, input, lanes, calls }
     const { lease, monotonicMs } = this.#options
-    hosted.vitals.begin(monotonicMs())
+    hosted.vitals.open(monotonicMs())
     const port = sessionPort({
       actor: hosted.actor,
       lease,
       isOpen,
-      fed: () => hosted.fed(isOpen),
+      onBegun: () => hosted.vitals.begin(monotonicMs()),
+      fed: () => hosted.fed(isOpen, monotonicMs),
       reportOf: (childRunId) => hosted.reports.of(childRunId),
       signals: hosted.signals,
       askForSignals: (asking) => askForSignals(ledger, asking),
-      onSaid: (message) => {
-        hosted.vitals.note(message, monotonicMs())
-        hosted.feed()
-        // Its code is over, the run is not: what an earlier attempt has delegated still is to end.
-        if (message.type === 'session.exited' && ledger.status === 'cancel_requested') {
-          hosted.exited = true
-          hosted.endSession()
-        }
-      },
+      onSaid: (message) => hosted.said(message, monotonicMs()),
       onLate: (output) => this.#options.keepLate(run_id, output),
     })
     hosted.session = this.#options.startSession(job, port, (reason) => {

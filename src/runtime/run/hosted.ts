@@ -57,12 +57,44 @@ export class Hosted {
     return stuck_clock !== null && this.cancelledAt === null && !this.draining
   }
 
-  /** Resolves when it may start something, or when `isOpen` says that it does not matter any more. */
-  async fed(isOpen: () => boolean): Promise<void> {
-    while (isOpen() && this.isHeldBack)
+  /**
+   * It has come to the start of something new. Resolves when it may start that, or when `isOpen` says that it does not
+   * matter any more.
+   */
+  async fed(isOpen: () => boolean, monotonicMs: () => number): Promise<void> {
+    for (;;) {
+      if (!isOpen()) return
+      this.#arrive(monotonicMs())
+      if (!this.isHeldBack) return
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve)
       })
+    }
+  }
+
+  /** To come so far is progress; what holds it here is another call that hangs, or a turn that took too long. */
+  #arrive(now: number): void {
+    this.vitals.movedAt = now
+    if (this.isHeldBack) this.actor.send({ type: 'progress.reported' })
+  }
+
+  /** What its session has said, which is decided by now. */
+  said(message: RunMessage, now: number): void {
+    this.vitals.note(message, this.ledger.status, now)
+    this.feed()
+    // Its code is over, the run is not: what an earlier attempt has delegated still is to end.
+    if (message.type !== 'session.exited' || this.ledger.status !== 'cancel_requested') return
+    this.exited = true
+    this.endSession()
+  }
+
+  /** Has a message decided that came from elsewhere. */
+  receive(message: RunMessage, settled: Settled | undefined, now: number): void {
+    const { fields } = this.ledger
+    const before = fields.turn_extended_ms
+    this.actor.send({ ...message, ...(settled ? { settled } : {}) })
+    if (fields.turn_extended_ms > before) this.vitals.extend(before, this.ledger.status, now)
+    this.feed()
   }
 
   /** Something has changed that may let it go on. */
@@ -88,6 +120,7 @@ export class Hosted {
     this.sessions += 1
     this.session?.kill()
     this.session = null
+    this.vitals.close()
     this.reports.close()
     this.signals.close()
     this.feed()
@@ -153,7 +186,7 @@ export class Hosted {
     return {
       runId: row.run_id,
       conversationId: row.conversation_id,
-      activeSince: this.vitals.startedAt,
+      activeSince: this.vitals.activeSince,
       stuck: stuck_clock !== null,
       orphanSince: this.vitals.orphanAt,
       onOrphan: this.session.onOrphan,
@@ -163,25 +196,30 @@ export class Hosted {
 
   watched(now: number): Watched {
     const { status, row, fields, chart } = this.ledger
-    const { stuck_clock, stuck_reason } = chart.context
-    if (stuck_clock === null) this.vitals.stuck = null
-    else this.vitals.stuck ??= { at: now, judged: false }
-    const { stuck } = this.vitals
+    const { stuck_clock, stuck_reason, stuck_call } = chart.context
+    const { vitals } = this
+    vitals.look(status, now)
+    vitals.stuck = stuck_clock && { at: now, judged: false, ...vitals.stuck, clock: stuck_clock }
+    const { stuck, begun, turnSince, turnLimitFrom, movedAt, calls } = vitals
     return {
       runId: this.ledger.runId,
       status,
       stuckClock: stuck_clock,
       stuckReason: stuck_reason,
+      stuckCall: stuck_call,
       stuckSince: stuck?.at ?? null,
       judged: stuck?.judged ?? false,
       override: row.options.execution_timeout_override ?? null,
-      attemptSince: this.vitals.startedAt,
-      silentSince: this.vitals.silentSince(status),
+      begun,
+      turnSince,
+      turnExtraMs: fields.turn_extended_ms,
+      turnLimitFrom,
+      movedAt,
+      calls,
       executorSilentMs: this.session?.silentMs ?? 0,
       probe: this.session?.probe() ?? 'unknown',
-      own: [this.session?.timeouts ?? {}, row.options.timeouts ?? {}],
-      turnExtraMs: fields.turn_extended_ms,
-      forgive: (ms) => this.vitals.forgive(ms),
+      own: { agent: this.session?.timeouts ?? {}, run: row.options.timeouts ?? {} },
+      forgive: (ms) => vitals.forgive(ms),
       send: (message) => {
         if (message.type === 'verdict.noted' && stuck) stuck.judged = true
         this.actor.send(message)

@@ -42,6 +42,8 @@ export interface Verdict {
   clock: WatchdogClock | 'heartbeat' | 'queue' | 'cancel' | 'report' | 'readers'
   /** What the clock found, such as `tool_call.timeout(150s)`. */
   stuck_reason: string
+  /** The call that it is about; only of the clock `tool`. */
+  tool_call_id?: string | null
   /** How long a run may be so, and how long this one is. */
   limit_ms: number
   stuck_ms: number
@@ -70,7 +72,8 @@ interface Payloads {
     /** The one that it has read. */
     signal?: ReadSignal
   }
-  'tool.started': { call: SessionCall }
+  /** `timeout_ms`: when the call ends by itself, as its tool says; null: it does not. */
+  'tool.started': { call: SessionCall; timeout_ms: number | null }
   'tool.finished': { call: SessionCall }
   'child.started': { call: SessionCall; child: Delegation }
   /** Without a call when no code waits for it: its run is ending. */

@@ -12,7 +12,9 @@ export interface SessionPortOptions {
   lease: Lease
   /** False as soon as nothing that the session says counts any more. */
   isOpen: () => boolean
-  /** Resolves when the run may be fed: at once, unless it is stuck. */
+  /** The executor has begun it. */
+  onBegun: () => void
+  /** The run has come to the start of something new. Resolves when it may be fed: at once, unless it is stuck. */
   fed: () => Promise<void>
   /** What became of a run that this one has delegated. */
   reportOf: (childRunId: string) => Promise<ChildReport>
@@ -33,6 +35,7 @@ export function sessionPort({
   actor,
   lease,
   isOpen,
+  onBegun,
   fed,
   reportOf,
   signals,
@@ -67,6 +70,9 @@ export function sessionPort({
     await mayAct()
   }
   return {
+    begun: () => {
+      if (isOpen()) onBegun()
+    },
     send: (message) => {
       if (!isOpen()) {
         if (message.type === 'run.completed') onLate(message.output)
@@ -81,7 +87,8 @@ export function sessionPort({
       onSaid(message)
     },
     beat: () => {},
-    begin: async (call) => (await committed({ type: 'tool.started', call })) && mayAct(),
+    begin: async (call, timeout_ms) =>
+      (await committed({ type: 'tool.started', call, timeout_ms })) && mayAct(),
     delegate: async (call, child) =>
       (await committed({ type: 'child.started', call, child })) && mayAct(),
     reportOf: (childRunId) => (isOpen() ? reportOf(childRunId) : Promise.reject(closed())),

@@ -26,7 +26,8 @@ import { type Found, Reconciler } from './reconciler.ts'
 import { rulesOf } from './rules.ts'
 import { Supervisor } from './supervisor.ts'
 import { WATCHDOG } from '../run/verdicts.ts'
-import { type AutoTerminate, Watchdog, type WatchdogLimits } from './watchdog.ts'
+import type { WatchdogLimits } from './clocks.ts'
+import { type AutoTerminate, Watchdog } from './watchdog.ts'
 
 export interface SupervisionOptions {
   database: Database

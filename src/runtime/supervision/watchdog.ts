@@ -1,24 +1,10 @@
 import type { WatchdogClock } from '../../../machines/run-setup.ts'
-import { formatDuration, parseDuration } from '../../duration.ts'
+import { parseDuration } from '../../duration.ts'
 import type { Probe } from '../../executors/local/session.ts'
 import type { RunStatus } from '../../store/rows.ts'
 import type { MessageOf, RunMessage, Verdict } from '../run/messages.ts'
+import { type Clocked, executorOf, findingOf, type WatchdogLimits } from './clocks.ts'
 import { type Held, isSystemic } from './systemic.ts'
-
-/** Limits in milliseconds. */
-export interface WatchdogLimits {
-  /** A short step (a chunk of reasoning, a change of phase) without progress. */
-  reasoning: number
-  /** A tool call without progress. */
-  tool: number
-  /** A whole turn: an attempt. */
-  turn: number
-  /** An executor without a sign of life. */
-  executor: number
-}
-
-/** Limits that an agent or a run gives by itself, such as `"30s"`. */
-export type OwnLimits = { [C in 'reasoning' | 'tool' | 'turn']?: string | undefined }
 
 type WatchdogMessage =
   | MessageOf<'stuck.noted'>
@@ -26,29 +12,21 @@ type WatchdogMessage =
   | MessageOf<'verdict.noted'>
 
 /** A hosted run as the watchdog sees it; times are monotonic milliseconds. */
-export interface Watched {
+export interface Watched extends Clocked {
   runId: string
-  status: RunStatus
   /** The clock that has found it stuck; null while all is well. */
   stuckClock: WatchdogClock | null
   stuckReason: string | null
+  /** The tool call that it is about, if it is about one. */
+  stuckCall: string | null
   /** Since when it is stuck. */
   stuckSince: number | null
   /** A verdict on that was told. */
   judged: boolean
   /** How long this run may be stuck, such as `"30m"`, whatever holds for others. */
   override: string | null
-  attemptSince: number
-  /** Since when it has not moved; of a batch of tool calls the one that has been silent for longest. */
-  silentSince: number
-  /** Since its executor has shown a sign of life; 0 where it cannot be blocked. */
-  executorSilentMs: number
   /** Told with a verdict; what is unknown is never by itself a reason to end a run. */
   probe: Probe
-  /** The agent's limits, then the run's own: the later ones count. */
-  own: readonly OwnLimits[]
-  /** How much longer its turn may take than the clock says. */
-  turnExtraMs: number
   /** Does not count so many milliseconds. */
   forgive(ms: number): void
   send(message: WatchdogMessage): void
@@ -71,14 +49,6 @@ export interface WatchdogOptions {
 export type AutoTerminate =
   | { readonly mode: 'off' }
   | { readonly mode: 'on' | 'shadow'; readonly afterMs: number }
-
-/** What a clock has found. */
-interface Finding {
-  clock: WatchdogClock
-  stuck_reason: string
-  limit_ms: number
-  silentMs: number
-}
 
 /** A run that is stuck for longer than it may be. */
 interface Due {
@@ -124,9 +94,9 @@ export class Watchdog {
       if (run.stuckClock === 'executor' && !executorOf(run, limits))
         run.send({ type: 'stuck.cleared' })
       else if (finding && outranks(finding.clock, run.stuckClock)) {
-        const { clock, stuck_reason, limit_ms, silentMs } = finding
+        const { silentMs, ...told } = finding
         const since = new Date(now() - silentMs).toISOString()
-        run.send({ type: 'stuck.noted', clock, stuck_reason, limit_ms, since })
+        run.send({ type: 'stuck.noted', ...told, since })
       } else due.push(...this.#due(run, at))
     }
     const held = heldOf(runs, due)
@@ -138,11 +108,19 @@ export class Watchdog {
   #due(run: Watched, at: number): Due[] {
     const { stuckSince, stuckReason, stuckClock, override, executorSilentMs, probe } = run
     if (stuckSince === null || stuckReason === null || stuckClock === null) return []
+    // Others are at work for it: how long it is stuck counts on when they are done. A blocked executor would not hear that.
+    if (run.status === 'waiting_on_child' && stuckClock !== 'executor') return []
     const limit_ms =
       override === null ? limitFor(this.#options.autoTerminate) : parseDuration(override)
     const stuck_ms = Math.round(at - stuckSince)
     if (limit_ms === null || stuck_ms <= limit_ms) return []
-    const found = { clock: stuckClock, stuck_reason: stuckReason, limit_ms, stuck_ms }
+    const found = {
+      clock: stuckClock,
+      stuck_reason: stuckReason,
+      tool_call_id: run.stuckCall,
+      limit_ms,
+      stuck_ms,
+    }
     const executor_silent_ms = Math.round(executorSilentMs)
     return [
       {
@@ -202,52 +180,3 @@ const limitFor = (auto: AutoTerminate): number | null => (auto.mode === 'off' ? 
 /** The turn's clock counts whatever else was found; of the others the first one that found something. */
 const outranks = (clock: WatchdogClock, found: WatchdogClock | null): boolean =>
   found === null || (clock === 'turn' && found !== 'turn')
-
-function findingOf(run: Watched, limits: WatchdogLimits, at: number): Finding | undefined {
-  // It was asked to end: the clock of the cancel counts then.
-  if (run.status === 'cancel_requested') return executorOf(run, limits)
-  return turnOf(run, limits, at) ?? executorOf(run, limits) ?? silenceOf(run, limits, at)
-}
-
-function turnOf(run: Watched, limits: WatchdogLimits, at: number): Finding | undefined {
-  const limit_ms = limitOf(run, 'turn', limits.turn)
-  const silentMs = at - run.attemptSince
-  if (silentMs <= limit_ms + run.turnExtraMs) return undefined
-  return {
-    clock: 'turn',
-    stuck_reason: `turn.timeout(${formatDuration(limit_ms)})`,
-    limit_ms,
-    silentMs,
-  }
-}
-
-/** The executor's own pulse answers, not the code in it: a thread in an endless loop has none. */
-function executorOf(run: Watched, limits: WatchdogLimits): Finding | undefined {
-  const { executorSilentMs: silentMs } = run
-  const limit_ms = limits.executor
-  if (silentMs <= limit_ms) return undefined
-  const stuck_reason = `executor.unresponsive(${formatDuration(limit_ms)})`
-  return { clock: 'executor', stuck_reason, limit_ms, silentMs }
-}
-
-function silenceOf(run: Watched, limits: WatchdogLimits, at: number): Finding | undefined {
-  // The children have clocks of their own.
-  if (run.status === 'waiting_on_child') return undefined
-  const silentMs = at - run.silentSince
-  const isTool = run.status === 'waiting_on_tool'
-  const clock = isTool ? 'tool' : 'reasoning'
-  const limit_ms = limitOf(run, clock, limits[clock])
-  if (silentMs <= limit_ms) return undefined
-  const name = isTool ? 'tool_call.timeout' : 'reasoning.no_progress'
-  return { clock, stuck_reason: `${name}(${formatDuration(limit_ms)})`, limit_ms, silentMs }
-}
-
-/** What a run may take by this clock: as it says itself, or its agent, or else as all may. */
-export function limitOf(
-  run: Pick<Watched, 'own'>,
-  clock: keyof OwnLimits,
-  general: number,
-): number {
-  const own = run.own.findLast((limits) => limits[clock] !== undefined)?.[clock]
-  return own === undefined ? general : parseDuration(own)
-}
