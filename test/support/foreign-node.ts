@@ -32,15 +32,21 @@ export async function foreignNode(store: StoreStage, sql: postgres.Sql): Promise
   return {
     epoch,
     claims: async (changes = {}) => {
-      const draft = runDraft({ input: { steps: [{ think: 60_000 }] }, ...changes })
-      // Of a queue of its own, so that no other node is faster.
+      const input = { steps: [{ think: 60_000 }] }
+      const draft = runDraft({ input, priority: 1_000_000, ...changes })
+      // Of a queue that nobody else ever sees open, so that no other node is faster.
       await sql`insert into runlane.queues (name, paused) values ('foreign', true) on conflict do nothing`
       await store.create({ ...draft, queue: 'foreign' })
-      await sql`update runlane.queues set paused = false where name = 'foreign'`
-      const [row] = await store.claim(epoch, 1)
-      await sql`update runlane.queues set paused = true where name = 'foreign'`
+      const claimed = await sql.begin(async (transaction) => {
+        await transaction`update runlane.queues set paused = false where name = 'foreign'`
+        const [row] = await transaction<{ run_id: string }[]>`
+          select runlane.commit(${transaction.json({ claim: { epoch, limit: 1 } })})
+            -> 'claimed' -> 0 ->> 'run_id' as run_id`
+        await transaction`update runlane.queues set paused = true where name = 'foreign'`
+        return row?.run_id
+      })
       await heard([draft.run_id], 1)
-      if (row?.run_id !== draft.run_id) throw new Error('the foreign node has not got its run')
+      if (claimed !== draft.run_id) throw new Error('the foreign node has not got its run')
       return draft.run_id
     },
     intends: (runId, ...messages) => store.record(runId, ...messages),
