@@ -9,27 +9,15 @@ import { storeStage } from '../support/store-stage.ts'
 import { scripted } from './setup.ts'
 
 const url = await freshDatabase()
-/** One of its calls hangs, the others move now and then: it is stuck by turns. */
+/** Silent for longer than it may be, and then on its way again: it is stuck by turns. */
 const flapping: Agent = {
   name: 'flapping',
-  tools: {
-    hangs: { effects: 'none', execute: () => new Promise(() => {}) },
-    moves: {
-      effects: 'none',
-      execute: async (after: number, { progress, signal }) => {
-        await delay(after)
-        for (let nth = 0; !signal.aborted; nth += 1) {
-          progress(`${after} ${nth}`)
-          await delay(1_000)
-        }
-      },
-    },
+  run: async (ctx) => {
+    for (let nth = 0; !ctx.signal.aborted; nth += 1) {
+      await delay(80)
+      await ctx.step('s', () => nth)
+    }
   },
-  run: (ctx) =>
-    Promise.all([
-      ctx.tool('hangs', null),
-      ...Array.from({ length: 40 }, (_, nth) => ctx.tool('moves', nth * 25)),
-    ]),
 }
 
 let replica: Replica
@@ -69,10 +57,10 @@ test('a recycle that races with the end of its run takes nothing from its node',
 })
 
 test('a recycle of a run that recovers meanwhile ends it, or leaves it as it was', async () => {
-  const body = { agent: 'flapping', input: null, timeouts: { tool: '150ms' } }
-  const runs = await client.createBatch(Array.from({ length: 24 }, () => body))
+  const body = { agent: 'flapping', input: null, timeouts: { reasoning: '20ms' } }
+  const runs = await client.createBatch(Array.from({ length: 40 }, () => body))
   const recycled = runs.map(async (run, nth) => {
-    const phaseOf = async () => (await client.run(run.run_id))['phase']
+    const placeOf = async () => (await client.run(run.run_id))['current_checkpoint_id']
     for (let applied = false; !applied;) {
       await delay(20 + ((nth * 13) % 37))
       const answer = await recycle(run, {})
@@ -80,8 +68,8 @@ test('a recycle of a run that recovers meanwhile ends it, or leaves it as it was
       const command = answer.body.command
       applied = command.status === 'applied'
       if (applied) continue
-      const before = await phaseOf()
-      await eventually(async () => (await phaseOf()) !== before, { message: 'a move after it' })
+      const before = await placeOf()
+      await eventually(async () => (await placeOf()) !== before, { message: 'a move after it' })
     }
     expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'failed' })
   })
