@@ -34,7 +34,7 @@ const RESYNC_MS = 10_000
 export class Lookout {
   /** Other nodes serve: they want hints. */
   othersServe = false
-  /** A commit's reply was lost: it may have claimed runs for us. */
+  /** A commit's reply was lost: it may have claimed runs for us. Or another node has taken some. */
   mustResync = false
   #options: LookoutOptions
   #resyncedAt = 0
@@ -73,7 +73,7 @@ export class Lookout {
 
   async #deliverMail(): Promise<void> {
     const { database, host, lease, mailroom } = this.#options
-    await mailroom.deliverAll(await runsWithMail(database.runtime, lease.epoch))
+    await mailroom.round(await runsWithMail(database.runtime, lease.epoch))
     const waiting = host.awaitingSignals
     if (waiting.length === 0) return
     for (const runId of await runsWithSignals(database.runtime, waiting)) host.signalled(runId)

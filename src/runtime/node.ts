@@ -80,7 +80,7 @@ export class RunlaneNode {
     this.machine = options.machine ?? runMachine
     this.rules = diagnosisRules(options)
     this.#chronicle = new Chronicle(options)
-    const { supervisor, readers, endBelow } = supervisorOf({
+    const { supervisor, readers, forcedEnds } = supervisorOf({
       ...options,
       parts: () => ({
         host: this.#host,
@@ -88,7 +88,6 @@ export class RunlaneNode {
         committer: this.committer,
         lease: this.lease,
       }),
-      hint: () => this.#hints.hint(),
     })
     this.#supervisor = supervisor
     this.readers = readers
@@ -146,7 +145,8 @@ export class RunlaneNode {
       inboxOf: (runId) => inboxOf(reads, runId),
       waitpointsOf: (runId) => listWaitpoints(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
-      endBelow,
+      endBelow: (runId) => forcedEnds.endBelow(runId),
+      endHosted: (hosted, messages) => forcedEnds.endHosted(hosted, messages),
       hint: () => this.#hints.hint(),
       log,
     })
@@ -213,8 +213,9 @@ export class RunlaneNode {
     this.#actor.send({ type: 'node.registered' })
     if (alone) this.#adoptMore()
     if (database.notifies) {
-      this.#unlisten = await listenForHints(database.reads, (from) => {
+      this.#unlisten = await listenForHints(database.reads, (from, seized) => {
         if (from === this.lease.epoch) return
+        if (seized) this.#lookout.mustResync = true
         this.feed.advance()
         this.#rounds.look()
       })

@@ -33,15 +33,18 @@ export async function notifyNodes(sql: Sql, epoch: number): Promise<void> {
   await sql`select pg_notify('runlane', ${String(epoch)})`
 }
 
-/** Calls `onHint` for each hint of another node, and once after each (re)connect, when hints may have been missed. */
+/**
+ * Calls `onHint` for each hint of another node, and once after each (re)connect, when hints may have been missed. `seized`:
+ * it has taken runs from their owners.
+ */
 export async function listenForHints(
   sql: Sql,
-  onHint: (fromEpoch: number) => void,
+  onHint: (fromEpoch: number, seized: boolean) => void,
 ): Promise<() => Promise<void>> {
   const listening = await sql.listen(
     'runlane',
-    (payload) => onHint(Number(payload)),
-    () => onHint(-1),
+    (payload) => onHint(Number.parseInt(payload, 10), payload.endsWith('seized')),
+    () => onHint(-1, false),
   )
   return async () => listening.unlisten()
 }

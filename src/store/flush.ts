@@ -172,6 +172,8 @@ export interface RunRecord {
   keys: (KeyDraft & { run_id: string })[]
   journals: { journal_key: string; content: Json; run_id: string }[]
   waitpoints: WaitpointDraft[]
+  /** Its open questions are cancelled: it was parked, and has ended. */
+  withdrawn: { run_id: string }[]
   /** Runs that it delegates: made with the decision, or not at all. */
   children: RunDraft[]
   /** Its open children are told to end. */
@@ -228,7 +230,7 @@ export interface FlushAnswer {
 
 /** Rows of a record that go into the flush as they are. */
 const ROWS = [
-  ...(['events', 'results', 'forgotten', 'keys', 'journals', 'waitpoints'] as const),
+  ...(['events', 'results', 'forgotten', 'keys', 'journals', 'waitpoints', 'withdrawn'] as const),
   ...(['cascades', 'outcomes', 'consumed'] as const),
 ]
 

@@ -126,18 +126,35 @@ export async function setSystemic(sql: Sql, epoch: number, systemic: string | nu
   await sql`update runlane.nodes set systemic = ${systemic} where epoch = ${epoch}`
 }
 
-/** Unfinished runs below a run that somebody waits for, the deepest first. */
-export async function openBelow(
-  sql: Sql,
-  runId: string,
-): Promise<{ run_id: string; depth: number }[]> {
-  return sql<{ run_id: string; depth: number }[]>`
+/** An unfinished run somewhere below another one that waits for it. */
+export interface Below {
+  run_id: string
+  parent_run_id: string
+  /** Null: queued, waiting or parked. */
+  owner_epoch: number | null
+}
+
+/** The deepest first. */
+export async function openBelow(sql: Sql, runId: string): Promise<Below[]> {
+  return sql<Below[]>`
     with recursive below as (
-      select c.run_id, 1 as depth from runlane.agent_runs c
+      select c.run_id, c.parent_run_id, c.owner_epoch, 1 as depth from runlane.agent_runs c
       where c.parent_run_id = ${runId} and c.ended_at is null and not c.detached
       union all
-      select c.run_id, b.depth + 1 from below b join runlane.agent_runs c on c.parent_run_id = b.run_id
+      select c.run_id, c.parent_run_id, c.owner_epoch, b.depth + 1 from below b join runlane.agent_runs c on c.parent_run_id = b.run_id
       where c.ended_at is null and not c.detached and b.depth < 20
     )
-    select run_id, depth from below order by depth desc, run_id limit 10000`
+    select run_id, parent_run_id, owner_epoch from below order by depth desc, run_id limit 10000`
+}
+
+/** Takes runs of other nodes, to end them by force; `version`: only as they were seen. Answers those that it has. */
+export async function seizeRuns(
+  sql: Sql,
+  runIds: string[],
+  epoch: number,
+  version: number | null,
+): Promise<string[]> {
+  const [row] = await sql<{ seized: string[] }[]>`
+    select runlane.seize(${runIds}, ${epoch}, ${version}) as seized`
+  return row?.seized ?? []
 }

@@ -446,6 +446,8 @@ create view runlane.agent_checkpoints as
 
 -- function runlane.repair_lanes(wanted integer, dry boolean) returns json
 
+-- function runlane.seize(ids text[], by_epoch bigint, expected bigint) returns text[]
+
 -- function runlane.settle_lanes(lanes text[], joined jsonb, take_due boolean, at timestamp with time zone) returns integer
 
 -- function runlane.settle_signals(flush jsonb, accepted text[], ended text[], at timestamp with time zone) returns void

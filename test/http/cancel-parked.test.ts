@@ -94,6 +94,9 @@ test.each([
       code: 'not_waiting',
     })
     expect(stage.effects.calls).toHaveLength(1)
+    const asked = await stage.sql`select w.status, w.completed_at = r.ended_at as with_it
+      from runlane.waitpoints w join runlane.agent_runs r using (run_id) where run_id = ${parked.run_id}`
+    expect([...asked]).toEqual([{ status: 'cancelled', with_it: true }])
   },
 )
 

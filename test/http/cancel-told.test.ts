@@ -26,7 +26,7 @@ const expectInOrder = ({ cancel }: Run): void => {
 }
 
 describe.each(DATABASES)('on %s', (database) => {
-  const { createRun, waitForRun, run, cancel, get } = served[database]
+  const { createRun, waitForRun, run, cancel, get, post } = served[database]
   const reaches = (one: Run, status: string): Promise<Run> =>
     waitForRun(one.run_id, { until: (now) => now.status === status })
 
@@ -88,6 +88,11 @@ describe.each(DATABASES)('on %s', (database) => {
       confirmed: { at: done['ended_at'], by: 'hard stop' },
     })
     expectInOrder(done)
+    const { audit } = (await get('/api/v1/admin/audit?action=watchdog.force_cancel')).body
+    expect(audit.find((row: { run_id: string }) => row.run_id === done.run_id)).toMatchObject({
+      before: { status: 'cancel_requested' },
+      after: { status: 'cancelled' },
+    })
   })
 
   test('a child is cancelled in the name of who cancelled its parent', async () => {
@@ -109,6 +114,26 @@ describe.each(DATABASES)('on %s', (database) => {
       delivered: { by: 'node-1' },
       acknowledged: { by: 'executor' },
       confirmed: { by: 'runtime' },
+    })
+  })
+
+  test('a child of a run that is ended by force: brought by the node that ended it', async () => {
+    const parent = await createRun(
+      scripted([{ delegate: { agent: 'scripted', input: { steps: [LONG] } } }]),
+    )
+    const child = await eventually(
+      async () =>
+        (await get(`/runs/${parent.run_id}/children`)).body.children[0] as Run | undefined,
+    )
+    await reaches(child, 'running')
+    await post(`/api/v1/admin/agent-runtime/runs/${parent.run_id}/recycle`, { force: true })
+    await waitForRun(parent.run_id)
+
+    expect((await run(child.run_id)).cancel).toMatchObject({
+      requested: { by: parent.run_id },
+      delivered: { by: 'node-1' },
+      acknowledged: null,
+      confirmed: { by: 'hard stop' },
     })
   })
 

@@ -23,9 +23,12 @@ const env = {
 let service: Service
 let other: Service
 beforeAll(async () => {
-  service = await startService({ databaseUrl, env })
+  service = await startService({ databaseUrl, env: { ...env, RUNLANE_NODE_ID: 'node-1' } })
   // Its runs would be found there as well: it is only read at.
-  other = await startService({ databaseUrl, env: { ...env, RUNLANE_CONCURRENCY: '1' } })
+  other = await startService({
+    databaseUrl,
+    env: { ...env, RUNLANE_CONCURRENCY: '1', RUNLANE_NODE_ID: 'node-2' },
+  })
 })
 afterAll(async () => {
   for (const one of [service, other]) await one?.kill()
@@ -146,6 +149,11 @@ test('of an agent that says so is cancelled when it has been an orphan for so lo
     by: 'watchdog',
     reason: 'nobody has read it for 500ms',
   })
+  expect((await client().run(run.run_id)).cancel.delivered.by).toMatch(/^node-[12]$/)
+  const { audit } = (await client().get('/api/v1/admin/audit?action=watchdog.cancel_orphan')).body
+  expect(audit).toMatchObject([
+    { before: { status: 'running' }, after: { status: 'cancel_requested' } },
+  ])
   const { body } = await client().get('/agents/host')
   expect(body.on_orphan).toEqual({ cancel_after: '500ms' })
 })

@@ -143,6 +143,11 @@ describe('a run that was asked to cancel and does not end', () => {
     expect(await ended(next.run_id)).toMatchObject({ status: 'completed' })
     expect(await verdictOf(runId)).toMatchObject({ action: 'force_cancel', limit_ms: 400 })
     expect(await auditOf(runId)).toEqual(['watchdog.force_cancel'])
+    const { audit } = (await client().get('/api/v1/admin/audit?action=watchdog.force_cancel')).body
+    expect(audit.find((row: { run_id: string }) => row.run_id === runId)).toMatchObject({
+      before: { status: 'cancel_requested' },
+      after: { status: 'cancelled' },
+    })
   })
 
   test('as a parent has the time-out from the end of its last cancelled child', async () => {

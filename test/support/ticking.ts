@@ -21,6 +21,7 @@ export function ticking(
       log: silent,
     }),
     audience: new Audience({
+      nodeId: 'test',
       runs: () => [],
       readers: new Readers({
         noteReadings: async () => {},

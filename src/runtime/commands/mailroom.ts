@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { RunMachine } from '../../../machines/run.ts'
 import type { Json } from '../../json.ts'
 import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '../../store/rows.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
+import type { Hosted } from '../run/hosted.ts'
 import { Ledger } from '../run/ledger.ts'
 import { childOfReport, messageOfLetter, unreadReport, wakingSignal } from './letters.ts'
 import type { Logger } from '../log.ts'
@@ -19,6 +21,8 @@ export interface MailroomOptions {
   loadRun: (runId: string) => Promise<HostedRow | undefined>
   /** Ends by force what a run has delegated. */
   endBelow: (runId: string) => Promise<void>
+  /** Ends a run of this node by force; null when its chart refuses, and nothing was touched. */
+  endHosted: (hosted: Hosted, messages: RunMessage[]) => Promise<boolean> | null
   /** Tells the owner on another node that it has mail. */
   hint: () => void
   log: Logger
@@ -29,6 +33,8 @@ const TRIES = 8
 const OPERATOR = 1
 /** Runs that get their mail at the same time. */
 const LANES = 16
+/** How long a round waits for deliveries, in milliseconds; what takes longer goes on by itself. */
+const PATIENCE_MS = 1_000
 
 /**
  * Brings inbox letters to their runs. The run of this node gets them as messages; a run without an owner (queued,
@@ -64,6 +70,15 @@ export class Mailroom {
     return done
   }
 
+  /** Delivers to those that nobody is delivering to, and waits for it a while: one of them must not hold up the others. */
+  async round(runIds: string[]): Promise<void> {
+    const left = runIds.filter((runId) => !this.#delivering.has(runId))
+    const patience = new AbortController()
+    const late = delay(PATIENCE_MS, undefined, { signal: patience.signal }).catch(() => {})
+    await Promise.race([this.deliverAll(left), late])
+    patience.abort()
+  }
+
   async deliverAll(runIds: string[]): Promise<void> {
     const waiting = [...runIds]
     const lane = async (): Promise<void> => {
@@ -78,7 +93,7 @@ export class Mailroom {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const row = await this.#options.loadRun(runId)
       if (row?.status !== 'waiting_on_lane') return false
-      if (await this.decide(row, [{ type: 'input.replaced', ...replaced }])) return true
+      if (await this.#decide(row, [{ type: 'input.replaced', ...replaced }])) return true
     }
     return false
   }
@@ -102,21 +117,11 @@ export class Mailroom {
       const messages = letters.flatMap((letter) => messageOfLetter(letter, nodeId) ?? [])
       const reports = letters.flatMap((letter) => childOfReport(letter) ?? [])
       if (letters.length === 0) return
-      if (host.has(runId)) {
+      const hosted = host.find(runId)
+      if (hosted) {
         for (const childRunId of reports) this.#report(runId, childRunId)
-        if (
-          messages.some(
-            (one) => one.type === 'run.recycled' && host.find(runId)?.ledger.accepts(one),
-          )
-        )
-          await endBelow(runId)
-        // Answered when it is committed: whoever asked sees it in the run from then on.
-        const settled = messages.map(
-          (message) =>
-            new Promise((resolve) => void host.send(runId, message, () => resolve(null))),
-        )
-        await Promise.all(settled)
-        return
+        if (messages.length === 0 || (await this.#hand(hosted, messages))) return
+        continue
       }
       const row = await loadRun(runId)
       if (!row) return
@@ -129,8 +134,25 @@ export class Mailroom {
       // Nothing of it runs that could wait for them: what it has delegated ends first, by force.
       if (messages.some(({ type }) => type === 'cancel.requested') && hasChildren(row))
         await endBelow(runId)
-      if (await this.decide(row, messages)) return
+      if (await this.#decide(row, messages)) return
     }
+  }
+
+  /**
+   * Gives a run of this node its mail, in order. True when all of it is committed: whoever asked sees it in the run from
+   * then on. What comes too late, since the run ends or leaves, has another look at the inbox to tell what became of it.
+   */
+  async #hand(hosted: Hosted, messages: RunMessage[]): Promise<boolean> {
+    if (hosted.seized) {
+      await hosted.left
+      return false
+    }
+    const decided = messages.map((message) => {
+      const ending =
+        message.type === 'run.recycled' ? this.#options.endHosted(hosted, [message]) : null
+      return ending ?? this.#options.host.decided(hosted.ledger.runId, message)
+    })
+    return (await Promise.all(decided)).every(Boolean)
   }
 
   /** Its letter stays until the report is recorded, so what fails here is tried again. */
@@ -141,11 +163,24 @@ export class Mailroom {
     })
   }
 
+  /** The chart of this row would take the last of these messages. @throws when chart and row disagree. */
+  accepts(row: HostedRow, messages: RunMessage[]): boolean {
+    return Ledger.restore(row, this.#options.machine).accepts(messages)
+  }
+
   /**
-   * Decides on a run that no actor of this node has, as its row was read; false when it has changed since, or takes none of
-   * the messages. One that has an owner elsewhere is taken from it only by being ended.
+   * Ends a run that no actor of this node has, as its row was read: these messages are one decision. False when it has
+   * changed since, or does not take them. One that has an owner elsewhere is taken from it by that.
    */
-  async decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+  async end(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
+    const ledger = Ledger.restore(row, this.#options.machine)
+    return (
+      ledger.accepts(messages) && ledger.decideAll(messages) !== undefined && this.#write(ledger)
+    )
+  }
+
+  /** Decides on a run without an owner, as its row was read; false when it has changed since, or takes none of them. */
+  async #decide(row: HostedRow, messages: RunMessage[]): Promise<boolean> {
     const ledger = await this.#decided(row, messages)
     return ledger.dirty && this.#write(ledger)
   }

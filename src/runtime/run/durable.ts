@@ -9,7 +9,11 @@ import type { RunMessage } from './messages.ts'
 /** Told to whoever sent a message: once its decision is committed, or that it never will be. */
 export type Settled = (refusal?: 'not_accepted' | 'record_refused' | 'fenced') => void
 
-export type DurableEvent = (RunMessage & { settled?: Settled }) | CommitEvent
+export type DurableEvent =
+  | (RunMessage & { settled?: Settled })
+  /** Several that are one decision; the answer is about the last one. */
+  | { type: 'decision.asked'; messages: readonly RunMessage[]; settled?: Settled }
+  | CommitEvent
 
 type CommitEvent =
   | { type: 'record.committed' }
@@ -96,7 +100,9 @@ class CommitDesk implements RecordSource {
     if (event.type === 'actor.released') return this.close()
     if (event.type === 'effects.due')
       return event.effects.forEach((effect) => this.#host.perform(effect, this.#actor))
-    this.#decide(event)
+    if (event.type === 'decision.asked') return this.#decide(event.messages, event.settled)
+    const { settled, ...message } = event
+    this.#decide([message as RunMessage], settled)
   }
 
   /** Nobody waits for what will never be committed here. */
@@ -123,21 +129,23 @@ class CommitDesk implements RecordSource {
     if (!this.#closed) this.#actor.send({ type: 'record.refused', reason, message })
   }
 
-  #decide(event: RunMessage & { settled?: Settled }): void {
-    const { settled, ...message } = event
+  #decide(messages: readonly RunMessage[], settled?: Settled): void {
+    const letter = messages.at(-1)?.letter
     // The inbox is read again until the commit that consumes a letter: each counts once.
-    if (message.letter && this.#letters.has(message.letter.dedupe_key)) {
+    if (letter && this.#letters.has(letter.dedupe_key)) {
       if (settled) this.#barrier(settled)
       return
     }
-    const effects = this.#ledger.decide(message)
+    const effects = this.#ledger.decideAll(messages)
     // A signal that it does not read stays for the next call that asks for it.
-    if (!effects && (!message.letter || message.letter.kind === 'signal'))
-      return settled?.('not_accepted')
-    if (message.letter) this.#letters.add(message.letter.dedupe_key)
-    if (!effects && message.letter) {
+    if (!effects && (!letter || letter.kind === 'signal')) {
+      settled?.('not_accepted')
+      return this.#enlist()
+    }
+    if (letter) this.#letters.add(letter.dedupe_key)
+    if (!effects && letter) {
       // That it is refused is recorded like any outcome: whoever asked hears of it when it is.
-      this.#ledger.settleLetter(message.letter, 'refused', `not possible in ${this.#ledger.status}`)
+      this.#ledger.settleLetter(letter, 'refused', `not possible in ${this.#ledger.status}`)
     }
     this.#effects.push(...(effects ?? []))
     if (settled) this.#waiting.push(settled)
@@ -179,10 +187,12 @@ class CommitDesk implements RecordSource {
     // Only this run is to blame, and only it fails: from what the database has, with a record that says why.
     this.#ledger.revert()
     this.#letters.clear()
-    this.#decide({
-      type: 'run.failed',
-      code: 'record_refused',
-      message: `The database refused a value: ${message}`,
-    })
+    this.#decide([
+      {
+        type: 'run.failed',
+        code: 'record_refused',
+        message: `The database refused a value: ${message}`,
+      },
+    ])
   }
 }

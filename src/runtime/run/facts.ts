@@ -151,6 +151,8 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
 
   noteOutcome(draft, message) {
     draft.fields.phase = null
+    // What it waited for before is not why it has ended.
+    if (draft.status === 'cancelled') draft.fields.detail = null
     if (message.type === 'run.completed' && draft.status === 'completed') {
       draft.output(message.output, message.size)
       draft.checkpoint('final')

@@ -2,7 +2,7 @@ import { createActor } from 'xstate'
 import type { RunEffect } from '../../../machines/run-setup.ts'
 import type { CallRow, HostedRow } from '../../store/rows.ts'
 import { lanesOf } from './delegation.ts'
-import { durable, type DurableLogic, type RunActor, type Settled } from './durable.ts'
+import { durable, type DurableLogic, type RunActor } from './durable.ts'
 import type { HostOptions } from './host-options.ts'
 import { Hosted, ledgerOf } from './hosted.ts'
 import type { RunMessage } from './messages.ts'
@@ -61,12 +61,10 @@ export class Host {
     if (hosted) this.#lose(hosted, reason)
   }
 
-  /** Passes a message to the run's actor; false when it is not hosted here. */
-  send(runId: string, message: RunMessage, settled?: Settled): boolean {
+  /** Has a message decided by a run of this node. True when that is committed; false when it is not here, or never will be. */
+  async decided(runId: string, message: RunMessage): Promise<boolean> {
     const hosted = this.#hosted.get(runId)
-    if (!hosted) return false
-    hosted.receive(message, settled, this.#options.monotonicMs())
-    return true
+    return hosted !== undefined && hosted.receive(message, this.#options.monotonicMs())
   }
 
   /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
@@ -109,7 +107,10 @@ export class Host {
       const age = monotonicMs() - cancelledAt
       // Its own time begins when what it has delegated is over.
       if (ledger.chart.context.children > 0) hosted.cancelledAt = monotonicMs()
-      else if (age > cancelTimeoutMs) void hosted.end(staleCancel(cancelTimeoutMs, age))
+      else if (age > cancelTimeoutMs) {
+        const messages = staleCancel(cancelTimeoutMs, age)
+        if (hosted.seize(messages)) void hosted.end(messages)
+      }
     }
   }
 
@@ -130,10 +131,12 @@ export class Host {
   /** Hands over what is left after a drain: calls in flight stay recorded as started. */
   async handOverRest(timeoutMs: number): Promise<void> {
     for (const hosted of this.#hosted.values()) {
+      // Not decided yet: whoever adopts it finds the command that asked for its end, or finds it stuck again.
+      if (hosted.seized) continue
       hosted.endSession()
       // The tree ends before its root: whoever adopts it waits on for what it has delegated.
       if (hosted.isClosing && hosted.ledger.chart.context.children > 0) continue
-      hosted.actor.send({ type: 'attempt.handed_over' })
+      hosted.send({ type: 'attempt.handed_over' })
     }
     await this.drain(timeoutMs)
   }
@@ -172,7 +175,7 @@ export class Host {
 
   #lose(hosted: Hosted, reason: string): void {
     const { recovery, maxCrashes } = this.#options
-    hosted.actor.send({ type: 'attempt.lost', reason, recovery, max_crashes: maxCrashes })
+    hosted.send({ type: 'attempt.lost', reason, recovery, max_crashes: maxCrashes })
   }
 
   #perform(effect: RunEffect, runId: string): void {
@@ -180,8 +183,14 @@ export class Host {
     if (!hosted) return
     // Ending something needs no lease; starting something does.
     if (effect === 'endSession') return hosted.endSession()
+    if (hosted.seized) return
     if (effect === 'cancelSession') return this.#cancel(hosted)
-    this.#start(hosted).catch((error: unknown) => this.#notStarted(hosted, error))
+    hosted.starting += 1
+    this.#start(hosted)
+      .catch((error: unknown) => this.#notStarted(hosted, error))
+      .finally(() => {
+        hosted.starting -= 1
+      })
   }
 
   #notStarted(hosted: Hosted, error: unknown): void {
@@ -193,7 +202,7 @@ export class Host {
   }
 
   async #start(hosted: Hosted): Promise<void> {
-    const { ledger, actor } = hosted
+    const { ledger } = hosted
     const mine = hosted.sessions
     if (!this.#options.lease.held) await this.#options.lease.whenHeld()
     if (!this.#isHosted(hosted) || hosted.sessions !== mine) return
@@ -201,18 +210,9 @@ export class Host {
     const calls = await this.#options.loadCalls(ledger.runId)
     if (!this.#isHosted(hosted) || hosted.sessions !== mine || ledger.status !== 'resuming') return
     const found = rehydrated(ledger, calls)
-    if (found.type === 'human.asked') return actor.send(found)
-    actor.send({
-      ...found,
-      settled: (refusal) => {
-        if (refusal || !this.#isHosted(hosted) || hosted.sessions !== mine) return
-        try {
-          this.#open(hosted, calls)
-        } catch (error) {
-          this.#notStarted(hosted, error)
-        }
-      },
-    })
+    if (found.type === 'human.asked') return hosted.send(found)
+    if (!(await hosted.decided(found)) || hosted.sessions !== mine) return
+    if (this.#isHosted(hosted)) this.#open(hosted, calls)
   }
 
   #open(hosted: Hosted, calls: CallRow[]): void {
@@ -251,7 +251,7 @@ export class Host {
     if (hosted.session) return
     // Nothing of the agent has started yet, and nothing will.
     hosted.sessions += 1
-    hosted.actor.send({ type: 'session.exited', by: 'runtime' })
+    hosted.send({ type: 'session.exited', by: 'runtime' })
   }
 
   #isHosted(hosted: Hosted): boolean {
@@ -274,7 +274,7 @@ export class Host {
       const { status, result } = hosted.ledger
       if (status === 'completed') this.#options.keepLate(runId, result)
     }
-    hosted.actor.send({ type: 'actor.released' })
+    hosted.leave()
     if (reason === 'settled' && hosted.ledger.chart.hasTag('parked')) this.#options.onParked(runId)
     if (this.#hosted.size > 0) return
     for (const resolve of this.#emptied.splice(0)) resolve()

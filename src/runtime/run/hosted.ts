@@ -36,6 +36,11 @@ export class Hosted {
   exited = false
   /** Told to go on elsewhere. */
   draining = false
+  /** Taken from its executor to be ended by force: nothing but that end is decided of it any more. */
+  seized = false
+  /** Sessions that are about to begin. */
+  starting = 0
+  readonly #left = Promise.withResolvers<void>()
   /** Starts of something new that wait until the run is no longer stuck. */
   #waiting: (() => void)[] = []
 
@@ -75,7 +80,7 @@ export class Hosted {
   /** To come so far is progress; what holds it here is another call that hangs, or a turn that took too long. */
   #arrive(now: number): void {
     this.vitals.movedAt = now
-    if (this.isHeldBack) this.actor.send({ type: 'progress.reported' })
+    if (this.isHeldBack) this.send({ type: 'progress.reported' })
   }
 
   /** What its session has said, which is decided by now. */
@@ -88,13 +93,52 @@ export class Hosted {
     this.endSession()
   }
 
-  /** Has a message decided that came from elsewhere. */
-  receive(message: RunMessage, settled: Settled | undefined, now: number): void {
+  /** Has a message decided that came from elsewhere; answers as `decided` does. */
+  receive(message: RunMessage, now: number): Promise<boolean> {
     const { fields } = this.ledger
     const before = fields.turn_extended_ms
-    this.actor.send({ ...message, ...(settled ? { settled } : {}) })
+    const decided = this.decided(message)
     if (fields.turn_extended_ms > before) this.vitals.extend(before, this.ledger.status, now)
+    return decided
+  }
+
+  /** Messages that are one decision. */
+  send(...messages: RunMessage[]): void {
+    this.#ask(messages)
+  }
+
+  /** True when the decision is committed; false when it is not made here, or never will be. */
+  decided(...messages: RunMessage[]): Promise<boolean> {
+    return this.#answer((settled) => this.#ask(messages, settled))
+  }
+
+  /** Resolves when all that was decided before is committed, or never will be. */
+  async committed(): Promise<void> {
+    await this.#answer((settled) => this.actor.send({ type: 'barrier.asked', settled }))
+  }
+
+  /** Resolves when its host has let go of it: ended, parked, handed over, or another node's. */
+  get left(): Promise<void> {
+    return this.#left.promise
+  }
+
+  leave(): void {
+    this.actor.send({ type: 'actor.released' })
+    this.#left.resolve()
+  }
+
+  #ask(messages: readonly RunMessage[], settled?: Settled): void {
+    if (this.seized) return settled?.('not_accepted')
+    this.actor.send({ type: 'decision.asked', messages, ...(settled ? { settled } : {}) })
     this.feed()
+  }
+
+  /** An actor that has stopped answers nobody. */
+  #answer(ask: (settled: Settled) => void): Promise<boolean> {
+    const answered = new Promise<boolean>((resolve) =>
+      ask((refusal) => resolve(refusal === undefined)),
+    )
+    return Promise.race([answered, this.left.then(() => false)])
   }
 
   /** Something has changed that may let it go on. */
@@ -128,7 +172,7 @@ export class Hosted {
 
   /** It was told to end, no code of it runs, and it waits for what it has delegated: its reports are for nobody to hear. */
   get isClosing(): boolean {
-    return this.session === null && this.ledger.status === 'cancel_requested'
+    return this.session === null && !this.seized && this.ledger.status === 'cancel_requested'
   }
 
   /** A run that it has delegated is over: its session hears of it, or the run itself where no session is left. */
@@ -141,8 +185,8 @@ export class Hosted {
     if (!found || !this.isClosing) return
     const report = { ...found, output: null }
     const letter = reportLetter(childRunId)
-    this.actor.send({ type: 'child.reported', call: null, report, letter })
-    this.actor.send({ type: 'session.exited', ...(this.exited ? {} : { by: 'runtime' }) })
+    this.send({ type: 'child.reported', call: null, report, letter })
+    this.send({ type: 'session.exited', ...(this.exited ? {} : { by: 'runtime' }) })
   }
 
   /** Waits for other runs; its place is free for them. */
@@ -150,20 +194,33 @@ export class Hosted {
     return this.ledger.status === 'waiting_on_child'
   }
 
-  /** Ended by force: from now on nothing that its executor says counts, and what it does is aborted. */
-  end(messages: readonly RunMessage[]): Promise<boolean> {
+  /**
+   * Takes it from its executor, if its chart would end it by these messages now: what the executor says from now on does
+   * not count, what it does is aborted, and the end cannot be refused any more. False: nothing was touched.
+   */
+  seize(messages: readonly RunMessage[]): boolean {
+    if (this.seized || !this.isActive || !this.ledger.accepts(messages)) return false
+    this.seized = true
     this.endSession()
-    return new Promise((resolve) => {
-      for (const message of messages) {
-        if (message === messages.at(-1)) this.actor.send({ ...message, settled: answer(resolve) })
-        else this.actor.send(message)
-      }
-    })
+    return true
   }
 
-  /** Its executor does not know it: it has come to its end there, and we were not told. */
+  /** Ends a seized run; false when it has left before, or its last record was refused, which ends it too. */
+  end(messages: readonly RunMessage[]): Promise<boolean> {
+    return this.#answer((settled) => this.actor.send({ type: 'decision.asked', messages, settled }))
+  }
+
+  get isActive(): boolean {
+    return this.ledger.chart.hasTag('active')
+  }
+
+  /** Nothing performs it, and we were not told of an end: its executor does not know it, or it has none. */
   get isUnreported(): boolean {
-    return this.session?.probe() === 'absent' && this.ledger.chart.hasTag('active')
+    if (!this.isActive || this.seized) return false
+    if (this.session) return this.session.probe() === 'absent'
+    // One that was told to end has a deadline of its own.
+    const isClosing = this.ledger.status === 'cancel_requested'
+    return !isClosing && this.starting === 0 && this.ledger.isSettled
   }
 
   /** Asks its executor how it has ended; false when there is no answer. */
@@ -172,7 +229,7 @@ export class Hosted {
     if (!session) return false
     const ending = await within(RESULT_MS, session.result(), () => {}).catch(() => null)
     if (ending === null || this.session !== session) return false
-    return new Promise((resolve) => this.actor.send({ ...ending, settled: answer(resolve) }))
+    return this.decided(ending)
   }
 
   /** Null: nobody needs to read it, or it is about to end. */
@@ -190,7 +247,7 @@ export class Hosted {
       stuck: stuck_clock !== null,
       orphanSince: this.vitals.orphanAt,
       onOrphan: this.session.onOrphan,
-      send: (message) => this.actor.send(message),
+      send: (...messages) => this.send(...messages),
     }
   }
 
@@ -222,17 +279,11 @@ export class Hosted {
       forgive: (ms) => vitals.forgive(ms),
       send: (message) => {
         if (message.type === 'verdict.noted' && stuck) stuck.judged = true
-        this.actor.send(message)
-        this.feed()
+        this.send(message)
       },
     }
   }
 }
-
-const answer =
-  (resolve: (accepted: boolean) => void): Settled =>
-  (refusal) =>
-    resolve(refusal === undefined)
 
 /** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
 export function ledgerOf(

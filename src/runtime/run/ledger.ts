@@ -50,9 +50,32 @@ export class Ledger extends RecordDraft {
     return this.draft !== null
   }
 
-  /** The chart would take this message. */
-  accepts(message: RunMessage): boolean {
-    return transitionOf(this.#machine, this.chart, message) !== undefined
+  /** All that was decided is in the database, and what follows from it has begun. */
+  get isSettled(): boolean {
+    return !this.dirty && this.#taken === this.#base
+  }
+
+  /** The chart would take the last of these messages, after those before it. */
+  accepts(messages: readonly RunMessage[]): boolean {
+    let { chart } = this
+    let decision: ReturnType<typeof transitionOf>
+    for (const message of messages) {
+      decision = transitionOf(this.#machine, chart, message)
+      chart = decision?.next ?? chart
+    }
+    return decision !== undefined
+  }
+
+  /**
+   * Messages that are one decision: what is audited of any of them is the change that all of them make. Answers the effects,
+   * or undefined when the chart does not accept the last one.
+   */
+  decideAll(messages: readonly RunMessage[]): RunEffect[] | undefined {
+    const audited = this.draft?.audits.length ?? 0
+    const shownBefore = this.#shown()
+    const decisions = messages.map((message) => this.decide(message))
+    this.#completeAudits(audited, shownBefore)
+    return decisions.at(-1) && decisions.flatMap((effects) => effects ?? [])
   }
 
   /** Decides; answers the effects to perform after the commit, or undefined when the chart does not accept the message. */
@@ -76,6 +99,7 @@ export class Ledger extends RecordDraft {
       this.settleLetter(message.letter, 'applied', this.status, forced ? 'forced' : null)
     }
     this.#changeStatus(from, this.status, message)
+    if (from === 'waiting_on_human' && isTerminal(this.status)) this.withdrawQuestions()
     // Nobody waits for them any more, however it came to its end.
     if (before.context.children > 0 && isTerminal(this.status))
       this.cascade(this.runId, `the run that delegated it is ${this.status}`)
@@ -173,6 +197,7 @@ export class Ledger extends RecordDraft {
     Object.assign(this.fields, this.#base.fields)
     this.sequence = this.#base.sequence
     this.#version = this.#base.version
+    this.#taken = this.#base
     this.#ownerEpoch = this.row.owner_epoch
     this.draft = null
   }

@@ -147,6 +147,11 @@ export class RecordDraft {
     this.open().waitpoints.push({ run_id: this.runId, ...waitpoint })
   }
 
+  /** Nobody needs to answer what it still asks. */
+  withdrawQuestions(): void {
+    this.open().withdrawn.push({ run_id: this.runId })
+  }
+
   child(child: RunDraft, size: number): void {
     const draft = this.open()
     draft.children.push(child)
@@ -192,6 +197,7 @@ export class RecordDraft {
       keys: [],
       journals: [],
       waitpoints: [],
+      withdrawn: [],
       children: [],
       cascades: [],
       outcomes: [],

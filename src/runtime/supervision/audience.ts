@@ -13,10 +13,12 @@ export interface Performing {
   /** Since when it has been an orphan, as far as this node knows; null: it is none. */
   orphanSince: number | null
   onOrphan: OnOrphan
-  send(message: RunMessage): void
+  /** Messages that are one decision. */
+  send(...messages: RunMessage[]): void
 }
 
 export interface AudienceOptions {
+  nodeId: string
   /** The active runs here whose surface expects a reader and that nobody has asked to end. */
   runs(): Iterable<Performing>
   readers: Readers
@@ -62,21 +64,21 @@ export class Audience {
     const age_ms = this.#options.monotonicMs() - orphanSince
     if (age_ms <= limit_ms) return
     const stuck_reason = `orphan(${formatDuration(limit_ms)})`
-    run.send({
-      type: 'verdict.noted',
-      verdict: {
-        action: 'cancel_orphan',
-        result: 'ended',
-        clock: 'readers',
-        stuck_reason,
-        limit_ms,
-        stuck_ms: Math.round(age_ms),
-        executor_silent_ms: null,
-        probe: null,
-      },
-    })
+    const verdict = {
+      action: 'cancel_orphan',
+      result: 'ended',
+      clock: 'readers',
+      stuck_reason,
+      limit_ms,
+      stuck_ms: Math.round(age_ms),
+      executor_silent_ms: null,
+      probe: null,
+    } as const
     const reason = `nobody has read it for ${formatDuration(limit_ms)}`
-    run.send({ type: 'cancel.requested', by: 'watchdog', reason })
+    run.send(
+      { type: 'verdict.noted', verdict },
+      { type: 'cancel.requested', by: 'watchdog', reason, node_id: this.#options.nodeId },
+    )
   }
 }
 

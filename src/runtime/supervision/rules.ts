@@ -16,7 +16,7 @@ export interface RulesOptions {
   staleCancels: (limitMs: number, limit: number) => Promise<Late[]>
   /** Runs that the database gives to this node and that its executors do not know. */
   unreported: (limit: number) => Promise<Found>
-  /** Asks the executor for the result of such a run; true when there was one, and the run has it now. */
+  /** Asks the executor for the result of such a run; true when the run has it now, or is not so any more. */
   recoverResult: (runId: string) => Promise<boolean>
   repairLanes: (limit: number) => Promise<Drift>
   /** Writes the letters that parents wait for and that are not there; answers for which runs. */

@@ -5,13 +5,14 @@ import {
   openBelow,
   repairLanes,
   repeatReports,
+  seizeRuns,
   setSystemic,
   silentRuns,
   staleCancels,
   takeTurn,
 } from '../../store/reconcile.ts'
 import { forgetReadings, noteReadings, readLately } from '../../store/readers.ts'
-import { loadHosted, loadHostedMany, ownedRunIds } from '../../store/runs.ts'
+import { loadHostedMany, ownedRunIds } from '../../store/runs.ts'
 import type { Clock } from '../../clock.ts'
 import { newRecordId } from '../../ids.ts'
 import { Audience } from './audience.ts'
@@ -30,6 +31,7 @@ import type { WatchdogLimits } from './clocks.ts'
 import { type AutoTerminate, Watchdog } from './watchdog.ts'
 
 export interface SupervisionOptions {
+  nodeId: string
   database: Database
   /** Known once the node is composed: the supervisor is the root of its system, and so comes first. */
   parts: () => { host: Host; mailroom: Mailroom; committer: Committer; lease: Lease }
@@ -39,7 +41,6 @@ export interface SupervisionOptions {
   heartbeatTimeoutMs: number
   queueTimeoutMs: number
   cancelTimeoutMs: number
-  hint: () => void
   clock: Clock
   log: Logger
 }
@@ -55,16 +56,20 @@ const ASK_MS_MAX = 5_000
 export function supervisorOf(options: SupervisionOptions): {
   supervisor: Supervisor
   readers: Readers
-  endBelow: ForcedEnds['endBelow']
+  forcedEnds: ForcedEnds
 } {
-  const { database, parts, clock, log, watchdog, hint, orphanGraceMs } = options
+  const { database, parts, clock, log, watchdog, nodeId, orphanGraceMs } = options
   const sql = database.runtime
   const epoch = (): number => parts().lease.epoch
-  const loadRun = (runId: string) => loadHosted(sql, runId)
-  const loadBelow = (runId: string) => openBelow(sql, runId)
-  const forced = () => new ForcedEnds({ ...parts(), loadRun, loadBelow, hint })
+  const forcedEnds = new ForcedEnds({
+    ...options,
+    epoch,
+    loadRuns: (runIds) => loadHostedMany(sql, runIds),
+    loadBelow: (runId) => openBelow(sql, runId),
+    seizeRuns: (runIds, version) => seizeRuns(sql, runIds, epoch(), version),
+  })
   const end: ForcedEnds['end'] = (runId, version, messages) =>
-    forced().end(runId, version, messages)
+    forcedEnds.end(runId, version, messages)
 
   /** By the memory of this node, and by the rows that the database gives to it. */
   const unreported = async (limit: number): Promise<Found> => {
@@ -83,7 +88,8 @@ export function supervisorOf(options: SupervisionOptions): {
         row.owner_epoch === lease.epoch &&
         row.record_id !== null &&
         row.record_id !== 'adopted' &&
-        !host.has(row.run_id),
+        !host.has(row.run_id) &&
+        !forcedEnds.isEnding(row.run_id),
     )
     const late = [...known, ...lost.map((row) => row.run_id)].map((run_id) => {
       return { run_id, version: 0, age_ms: 0 }
@@ -99,7 +105,10 @@ export function supervisorOf(options: SupervisionOptions): {
     lateInLine: (limitMs, limit) => lateInLine(sql, limitMs, limit),
     staleCancels: (limitMs, limit) => staleCancels(sql, limitMs, limit),
     unreported,
-    recoverResult: async (runId) => (await parts().host.find(runId)?.recoverResult()) ?? false,
+    recoverResult: async (runId) => {
+      const hosted = parts().host.find(runId)
+      return hosted !== undefined && (!hosted.isUnreported || hosted.recoverResult())
+    },
     repairLanes: async (limit) => {
       const drift = await repairLanes(sql, limit, true)
       if (drift.leaked.length + drift.dropped.length + drift.idle.length === 0) return drift
@@ -107,7 +116,7 @@ export function supervisorOf(options: SupervisionOptions): {
     },
     repeatReports: async (limit) => {
       const parents = await repeatReports(sql, limit)
-      for (const runId of parents) await parts().mailroom.deliver(runId)
+      await parts().mailroom.round(parents)
       return parents
     },
     end,
@@ -139,7 +148,7 @@ export function supervisorOf(options: SupervisionOptions): {
       ...clock,
     }),
     reconciler,
-    audience: new Audience({ runs, readers, graceMs: orphanGraceMs, monotonicMs }),
+    audience: new Audience({ nodeId, runs, readers, graceMs: orphanGraceMs, monotonicMs }),
     lookEveryMs: watchdog.intervalMs,
     askEveryMs: Math.min(ASK_MS_MAX, orphanGraceMs / 3),
     reconcileEveryMs: options.reconcileIntervalMs,
@@ -165,5 +174,5 @@ export function supervisorOf(options: SupervisionOptions): {
     },
     log,
   })
-  return { supervisor, readers, endBelow: (runId) => forced().endBelow(runId) }
+  return { supervisor, readers, forcedEnds }
 }

@@ -94,6 +94,25 @@ language sql volatile as $$
   select coalesce(array_agg(distinct run_id), '{}') from written
 $$;
 
+-- Takes runs of other nodes for one that ends them by force: what their owners still write is refused from now on.
+-- `expected`: only at this version. Answers those that it has, taken now or before.
+create function runlane.seize(ids text[], by_epoch bigint, expected bigint) returns text[] language plpgsql volatile as $$
+begin
+  perform pg_advisory_xact_lock(7420);
+  update runlane.agent_runs r set owner_epoch = by_epoch, version = r.version + 1, record_id = 'seized'
+  where r.run_id = any (ids) and r.owner_epoch is not null and r.owner_epoch <> by_epoch
+    and (expected is null or r.version = expected)
+    -- Who is taken for dead may not.
+    and exists (select from runlane.nodes n where n.epoch = by_epoch and n.status in ('serving', 'draining')
+      and n.lease_until > runlane.now());
+  if found then
+    -- Their owners are to let go of them.
+    perform pg_notify('runlane', by_epoch || ' seized');
+  end if;
+  return array(select r.run_id from runlane.agent_runs r
+    where r.run_id = any (ids) and r.owner_epoch = by_epoch and r.record_id = 'seized');
+end $$;
+
 -- Writes one flush: what the actors of a node have decided, in one transaction. Answers what was refused (fenced, or
 -- lost a race on version), what was created, claimed and adopted, and the highest event id.
 create or replace function runlane.commit(flush jsonb) returns json language plpgsql volatile
@@ -238,6 +257,12 @@ begin
     on conflict (token_id) do update set status = excluded.status, data = excluded.data,
       completed_at = excluded.completed_at, completed_by = excluded.completed_by
       where w.status = 'pending';
+  end if;
+  if flush ? 'withdrawn' then
+    -- Parked runs that have ended: nobody waits for an answer any more.
+    update runlane.waitpoints w set status = 'cancelled', completed_at = at
+    from jsonb_to_recordset(flush -> 'withdrawn') as x (run_id text)
+    where w.run_id = x.run_id and w.status = 'pending' and (whole or x.run_id = any (accepted));
   end if;
   if flush ? 'commands' then
     -- The letter goes out with its command and never again: a repeated command must not revive a consumed letter.
