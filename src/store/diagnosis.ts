@@ -15,6 +15,8 @@ export interface WaitFacts {
   lane_key: string
   stuck_reason: string | null
   stuck_since: string | null
+  /** The tool call that it is stuck in, where it is stuck in one. */
+  stuck_call: string | null
   phase: string | null
   tool: string | null
   attempt: number
@@ -94,6 +96,7 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'run_id', r.run_id, 'status', r.status, 'detail', r.detail, 'status_since', r.status_since, 'now', t.at,
       'agent', r.agent, 'run_at', r.run_at,
       'holds_lane', r.holds_lane, 'lane_key', r.lane_key, 'stuck_reason', r.stuck_reason, 'stuck_since', r.stuck_since,
+      'stuck_call', r.chart -> 'context' ->> 'stuck_call',
       'phase', r.phase, 'tool', r.tool, 'attempt', r.attempt, 'last_progress_at', r.last_progress_at,
       'session_since', (select e.created_at from runlane.agent_events e where r.owner_epoch is not null
         and e.run_id = r.run_id and e.event_type in ('lease_acquired', 'lease_lost') order by e.sequence desc limit 1),

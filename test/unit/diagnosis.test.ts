@@ -16,6 +16,7 @@ const RULES = {
 const WELL: WaitFacts = {
   ...{ run_id: 'run', status: 'running', detail: null, status_since: AT, now: AT, agent: 'a' },
   ...{ run_at: null, holds_lane: true, lane_key: 'lane', stuck_reason: null, stuck_since: null },
+  stuck_call: null,
   ...{ phase: null, tool: null, attempt: 1, last_progress_at: AT, session_since: AT },
   ...{ turn_extended_ms: 0, timeouts: null, execution_timeout_override: null, paused_ms: 0 },
   ...{ cancel_requested_at: null, cancel_since: null, holder: null, ahead: 0, serving: 1 },
@@ -131,4 +132,21 @@ test('the worst gates come first in the list, and merely to progress last', () =
     ...(['cycle', 'node.lost', 'executor.unresponsive', 'turn.exceeded'] as const),
   ])
   expect(GATES.at(-1)).toBe('progressing')
+})
+
+test('of several calls the one that hangs is named, and no other', async () => {
+  const calls = ['fine', 'hangs'].map((tool) => ({
+    tool,
+    tool_call_id: `${tool}_1`,
+    started_at: AT,
+  }))
+  const found = { ...stuck('tool_call.timeout(1s)'), stuck_call: 'hangs_1', calls }
+  const facts = { ...WELL, ...found, status: 'waiting_on_tool' } as WaitFacts
+  const told = await diagnose('run', { read: async () => facts, rules: RULES })
+  expect(told?.causes).toMatchObject([
+    {
+      holder: 'hangs_1',
+      evidence: 'The watchdog found its call of hangs stuck: tool_call.timeout(1s).',
+    },
+  ])
 })

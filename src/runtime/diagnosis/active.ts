@@ -61,7 +61,7 @@ export function cancelCauses(facts: Facts): Finding[] {
 }
 
 function childCauses(facts: Facts): Finding[] {
-  const { open_children, open_child_count, unreported, status_since, status, stuck_reason } = facts
+  const { open_children, open_child_count, unreported, status_since } = facts
   const lost = unreported.map((child) => ({
     ...missing(`${child} has ended, and its report is neither here nor on its way.`, status_since),
     holder: child,
@@ -73,12 +73,10 @@ function childCauses(facts: Facts): Finding[] {
     : 'a report of a run that has ended'
   const others = open_child_count > 1 ? `, and for ${open_child_count - 1} more` : ''
   const action = first ? `wait for ${first.run_id}, or interrupt it` : 'wait: it comes in seconds'
-  const runs = status === 'waiting_on_child' && stuck_reason === null
   return [
     ...lost,
     finding('child.waiting', `Waiting for ${named}${others}.`, action, {
       since: status_since,
-      deadline: runs ? (nextClock(facts)?.deadline ?? null) : null,
       holder: first?.run_id ?? null,
       current: open_child_count,
     }),
@@ -94,13 +92,14 @@ const GATE_OF = {
 
 /** What the watchdog found. */
 function stuckCauses(facts: Facts): Finding[] {
-  const { stuck_reason, stuck_since, calls, owner } = facts
+  const { stuck_reason, stuck_since, stuck_call, owner } = facts
   if (stuck_reason === null) return []
   const gate = GATE_OF[stuckClock(stuck_reason)]
   const action =
     gate === 'turn.exceeded' ? 'extend it, stop it or recycle it' : 'stop it or recycle it'
   const isCall = gate === 'tool.in_flight'
-  const what = isCall ? `its call of ${callsOf(facts)}` : 'it'
+  const calls = facts.calls.filter((one) => stuck_call === null || one.tool_call_id === stuck_call)
+  const what = isCall ? `its call of ${callsOf({ ...facts, calls })}` : 'it'
   const evidence = `The watchdog found ${what} stuck: ${stuck_reason}.`
   return [
     finding(gate, evidence, action, {

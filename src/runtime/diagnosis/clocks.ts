@@ -98,8 +98,13 @@ export function passedClock(facts: Facts, stuckReason: string): Clock | null {
   return { limit, current: limit + ageMs(facts, stuck_since), deadline: endOfStuck(facts) }
 }
 
-function endOfStuck({ stuck_since, execution_timeout_override: own, rules }: Facts): string | null {
+function endOfStuck(facts: Facts): string | null {
+  const { stuck_since, stuck_reason, execution_timeout_override: own, rules } = facts
   const { autoTerminate } = rules
+  // While it waits for its children nobody counts, unless its executor is blocked.
+  const counts =
+    facts.status !== 'waiting_on_child' || stuckClock(stuck_reason ?? '') === 'executor'
+  if (!counts) return null
   if (stuck_since === null || autoTerminate.mode === 'shadow') return null
   if (own !== null) return later(stuck_since, parseDuration(own))
   return autoTerminate.mode === 'off' ? null : later(stuck_since, autoTerminate.afterMs)
