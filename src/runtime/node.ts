@@ -183,14 +183,9 @@ export class RunlaneNode {
     this.#rounds = new Rounds(() => this.#lookout.round(), ROUND_MS, log)
     const beat = (): Promise<void> => beatRuns(reads, this.lease.epoch)
     this.#beats = new Rounds(beat, beatEveryMs(options.heartbeatTimeoutMs), log)
-    const { retentionMs } = options
-    this.#retention =
-      retentionMs === null
-        ? null
-        : new Retention({
-            deleteExpired: (limit) => deleteExpired(database.runtime, retentionMs, limit),
-            log,
-          })
+    const { retentionMs: keptMs } = options
+    const deleteOld = (limit: number) => deleteExpired(reads, keptMs ?? 0, limit)
+    this.#retention = keptMs === null ? null : new Retention({ deleteExpired: deleteOld, log })
   }
 
   /** starting, serving, draining or stopped. */

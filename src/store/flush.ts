@@ -272,14 +272,11 @@ export function flushText(flush: Flush): string {
   )
   put('deliveries', flush.deliveries)
   const commands = flush.commands.map(({ audit: _audit, ...command }, ord) => ({ ord, ...command }))
-  put(
-    'commands',
-    commands.filter(({ kind }) => kind !== 'signal'),
+  const { signals = [], others = [] } = Object.groupBy(commands, ({ kind }) =>
+    kind === 'signal' ? 'signals' : 'others',
   )
-  put(
-    'signals',
-    commands.filter(({ kind }) => kind === 'signal'),
-  )
+  put('commands', others)
+  put('signals', signals)
   put('audits', [
     ...flush.audits,
     ...flush.commands.flatMap(({ audit }) => (audit ? { ...audit, of_command: true } : [])),
