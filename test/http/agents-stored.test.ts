@@ -75,9 +75,12 @@ describe('GET /agents', () => {
     expect((await get('/agents/scripted')).body.active_runs).toBe(0)
   })
 
-  test('of one that is not there is 404', async () => {
+  test('of one that is not there is 404, and of one that cannot be 422', async () => {
     expectProblem(await get('/agents/none'), { status: 404, code: 'not_found' })
-    expectProblem(await get(`/agents/${'a'.repeat(300)}`), { status: 404, code: 'not_found' })
+    expectProblem(await get(`/agents/${'a'.repeat(300)}`), {
+      ...{ status: 422, code: 'validation_error' },
+      paths: ['name'],
+    })
     expectProblem(await get('/agents/assistant'), { status: 404, code: 'not_found' })
   })
 })
