@@ -33,6 +33,7 @@ const RULES: Rules = {
   queueTimeoutMs: OPTIONS.queueTimeoutMs,
   cancelTimeoutMs: OPTIONS.cancelTimeoutMs,
   concurrency: 6,
+  recovery: 'auto',
 }
 
 const create = (steps: object[], more: Record<string, unknown> = {}): Promise<Run> =>

@@ -23,6 +23,7 @@ const RULES: Rules = {
   limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
   autoTerminate: { mode: 'off' },
   queueTimeoutMs: 3_600_000,
+  recovery: 'auto',
 }
 
 const url = await freshDatabase()

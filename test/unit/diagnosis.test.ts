@@ -10,6 +10,7 @@ const RULES = {
   queueTimeoutMs: 3_600_000,
   cancelTimeoutMs: 180_000,
   concurrency: 200,
+  recovery: 'auto',
 } as const
 
 /** A run that works on a node that is well. */
@@ -115,6 +116,19 @@ test('no run has two causes of one gate, and the worst comes first', async () =>
         else if (reason !== null) expect(found?.causes[0]?.evidence).toContain(reason)
       }
 })
+
+test.each([
+  ['auto', 1, 'wait: another node takes it over within seconds'],
+  ['auto', 0, 'start a node, which takes it over'],
+  ['manual', 1, /^wait: another node makes it timed_out, to be resumed .* within seconds$/],
+] as const)(
+  'of a lost node, with recovery %s and %i nodes that serve, it says what will become of the run',
+  async (recovery, serving, action) => {
+    const facts = { ...WELL, owner: null, serving } as WaitFacts
+    const found = await diagnose('run', { read: async () => facts, rules: { ...RULES, recovery } })
+    expect(found?.causes[0]?.action).toMatch(action)
+  },
+)
 
 test('the clocks of the agent count where it is known, and where it is not that is said', async () => {
   const of = async (limitsOf?: () => Promise<{ reasoning: string } | undefined>) =>

@@ -116,15 +116,19 @@ const callsOf = ({ calls, tool }: Facts): string =>
 
 /** Its node is lost, or it has none. */
 function lostCauses(facts: Facts): Finding[] {
-  const { owner, serving } = facts
+  const { owner, serving, rules } = facts
   if (owner && owner.status !== 'dead' && owner.status !== 'stopped' && !owner.lease_over) return []
   const evidence = owner
     ? `Its node ${owner.node_id} was seen last at ${owner.last_seen_at}.`
     : 'No node hosts it.'
+  const becomes =
+    rules.recovery === 'auto'
+      ? 'takes it over'
+      : 'makes it timed_out, to be resumed (RUNLANE_RECOVERY=manual)'
   const action =
     serving === 0
-      ? 'start a node, which takes it over'
-      : 'wait: another node takes it over within seconds'
+      ? `start a node, which ${becomes}`
+      : `wait: another node ${becomes} within seconds`
   return [
     finding('node.lost', evidence, action, {
       since: owner?.last_seen_at ?? null,

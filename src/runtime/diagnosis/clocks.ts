@@ -12,6 +12,8 @@ export interface Rules {
   cancelTimeoutMs: number
   /** Active runs of a node. */
   concurrency: number
+  /** What becomes of runs whose node is lost. */
+  recovery: 'auto' | 'manual'
 }
 
 /** The rules of a node with these settings. */
@@ -20,9 +22,10 @@ export const diagnosisRules = ({
   queueTimeoutMs,
   cancelTimeoutMs,
   concurrency,
+  recovery,
 }: Omit<Rules, 'limits' | 'autoTerminate'> & {
   watchdog: Pick<Rules, 'limits' | 'autoTerminate'>
-}): Rules => ({ limits, autoTerminate, queueTimeoutMs, cancelTimeoutMs, concurrency })
+}): Rules => ({ limits, autoTerminate, queueTimeoutMs, cancelTimeoutMs, concurrency, recovery })
 
 /** All that a diagnosis of a run is made of. */
 export interface Facts extends WaitFacts {

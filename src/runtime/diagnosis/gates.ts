@@ -6,7 +6,7 @@ const MEANINGS = {
   cycle: ['runs that wait for each other in a circle', 'cancel one of them'],
   'node.lost': [
     'its node has not renewed its lease',
-    'another node takes it over within seconds; where none serves, start one',
+    'another node takes it over within seconds, or makes it `timed_out` (`RUNLANE_RECOVERY=manual`); where none serves, start one',
   ],
   'executor.unresponsive': ['its executor shows no sign of life', 'stop it or recycle it'],
   'turn.exceeded': ['its turn took longer than it may', 'extend it, stop it or recycle it'],
