@@ -20,6 +20,8 @@ export type RefusalCode =
   | 'unknown_queue'
   | 'body_too_large'
   | 'unsupported_encoding'
+  | 'head_too_large'
+  | 'request_timeout'
   | 'lane_busy'
   | 'idempotency_conflict'
   | 'not_cancellable'

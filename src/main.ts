@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { resolve as absolute } from 'node:path'
 import process from 'node:process'
-import { type ServerType, serve } from '@hono/node-server'
 import { declaredOf } from './agents/declared.ts'
 import { AgentDirectory } from './agents/directory.ts'
 import { Outbound } from './agents/outbound.ts'
@@ -17,6 +16,7 @@ import { createApp } from './http/app.ts'
 import { Access } from './http/access/access.ts'
 import { ConnectionLimit } from './http/access/limits.ts'
 import { ownAdminToken } from './http/access/tokens.ts'
+import { listen } from './http/server.ts'
 import { createLogger } from './log.ts'
 import { Metrics } from './metrics/metrics.ts'
 import type { Logger } from './runtime/log.ts'
@@ -131,7 +131,7 @@ async function start(config: Config): Promise<void> {
   const server = await listen(app.fetch, config).catch(async (error: unknown) => {
     // It has claimed runs already: they go back now instead of waiting for its lease to end.
     await Promise.all([node.stop(), webhooks.stop()])
-    throw error
+    throw inUse(error, config) ?? error
   })
   const unwatch = process.argv.includes('--watch-agents')
     ? watchFolder(absolute(config.agents), () => {
@@ -263,15 +263,8 @@ function agentEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
   )
 }
 
-function listen(fetch: Parameters<typeof serve>[0]['fetch'], config: Config): Promise<ServerType> {
-  return new Promise((resolve, reject) => {
-    const server = serve({ fetch, hostname: config.host, port: config.port }, () => resolve(server))
-    server.once('error', (error: Error) => reject(inUse(error, config) ?? error))
-  })
-}
-
-function inUse(error: Error, { host, port }: Config): StartError | undefined {
-  if (!('code' in error)) return undefined
+function inUse(error: unknown, { host, port }: Config): StartError | undefined {
+  if (!(error instanceof Error && 'code' in error)) return undefined
   if (error.code !== 'EADDRINUSE')
     return new StartError(`HOST ${host}, PORT ${port}: ${error.message}`)
   return new StartError(`port ${port} of ${host} is in use: another PORT, or PORT=0 for a free one`)

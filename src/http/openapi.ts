@@ -48,7 +48,7 @@ export const openApi = (version: string) =>
         title: 'Runlane',
         version,
         description:
-          'A self-hosted runtime for AI-agent runs. Errors are problem documents (RFC 9457) with a stable `code`. A method that a path does not have is answered with 405, the code `method_not_allowed` and the others in `Allow`; a path that does not exist with 404; both with 401 to whoever is not known.',
+          'A self-hosted runtime for AI-agent runs. Errors are problem documents (RFC 9457) with a stable `code`. A method that a path does not have is answered with 405, the code `method_not_allowed` and the others in `Allow`; a path that does not exist with 404; both with 401 to whoever is not known. A request line with headers of more than 16 KB is answered with 431 (`head_too_large`), what is no HTTP with 400 (`bad_request`), and the connection is closed.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       security: [{ token: [] }, { session: [] }],

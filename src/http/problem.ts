@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import type { Context } from 'hono'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
@@ -16,6 +17,8 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   unknown_queue: 422,
   body_too_large: 413,
   unsupported_encoding: 415,
+  head_too_large: 431,
+  request_timeout: 408,
   lane_busy: 409,
   idempotency_conflict: 409,
   not_cancellable: 409,
@@ -43,19 +46,10 @@ export const STATUS: Record<RefusalCode, ContentfulStatusCode> = {
   draining: 503,
 }
 
+/** Names of RFC 9110 that Node still has under older ones. */
 const TITLES: Partial<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  409: 'Conflict',
   413: 'Content Too Large',
-  415: 'Unsupported Media Type',
   422: 'Unprocessable Content',
-  429: 'Too Many Requests',
-  500: 'Internal Server Error',
-  503: 'Service Unavailable',
 }
 
 /** RFC 9457. `code` is stable; `detail` is for people. */
@@ -64,18 +58,24 @@ export function problem(c: Context, refusal: Refusal): Response {
   const headers: Record<string, string> = { 'content-type': 'application/problem+json' }
   if (status === 401) headers['www-authenticate'] = 'Bearer realm="runlane"'
   if (status === 503 || status === 429) headers['retry-after'] = '1'
+  return c.body(problemDocument(refusal, c.req.path), status, headers)
+}
+
+/** As text; `instance` is the path that was asked for. */
+export function problemDocument(refusal: Refusal, instance?: string): string {
+  const status = STATUS[refusal.code]
   const body = {
     // First, so that they can't take the place of a member of the standard.
     ...refusal.details,
     type: 'about:blank',
-    title: TITLES[status] ?? 'Error',
+    title: TITLES[status] ?? STATUS_CODES[status] ?? 'Error',
     status,
     code: refusal.code,
     detail: refusal.message,
-    instance: c.req.path,
+    instance,
   }
   // What callers wrote is in there, and htmx takes whatever it is answered for markup.
-  return c.body(JSON.stringify(body).replaceAll('<', '\\u003c'), status, headers)
+  return JSON.stringify(body).replaceAll('<', '\\u003c')
 }
 
 /** What any thrown thing becomes. Anything unforeseen is a 500 without its message: that goes to the log. */

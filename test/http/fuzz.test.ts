@@ -180,7 +180,8 @@ test(`${COUNT} requests by the document: promised answers only, and what is refu
   const seen: Record<number, number> = {}
 
   await all(requests, (request, got) => {
-    const route = routeOf(request)
+    // A head that is too long for Node's parser is refused before there are routes.
+    const route = got.status === 431 ? undefined : routeOf(request)
     const fault = judge(got, route, request.method)
     const body = got.text.slice(0, 500)
     if (fault !== undefined) faults.push(`${got.status} ${fault}\n  ${shown(request)}\n  ${body}`)
