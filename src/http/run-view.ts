@@ -1,7 +1,7 @@
 import { cancelOf } from '../runtime/run/cancelled.ts'
 import { resumeBlocker } from '../runtime/run/resume.ts'
 import { isTerminal } from '../store/rows.ts'
-import type { RunView, WholeRun } from '../store/runs.ts'
+import type { ListedRun, WholeRun } from '../store/runs.ts'
 
 /** The run object of the contract. */
 export const toRun = (row: WholeRun) => ({
@@ -12,7 +12,7 @@ export const toRun = (row: WholeRun) => ({
 })
 
 /** The run as lists have it: without `input`, `output` and `cancel`. */
-export function toSummary(row: RunView) {
+export function toSummary(row: ListedRun) {
   const blocker = isTerminal(row.status) ? resumeBlocker(row) : null
   const ended = isTerminal(row.status)
   return {

@@ -1,5 +1,5 @@
 import type { Json } from '../json.ts'
-import type { Sql } from './database.ts'
+import { type Sql, takeRows } from './database.ts'
 import { type RunEventRow, type Visibility, VISIBILITIES, visibilityLevel } from './rows.ts'
 
 /** Which events a reader asks for. */
@@ -28,7 +28,7 @@ export async function readEvents(
   afterId: number,
   limit: number,
 ): Promise<RunEventRow[]> {
-  const rows = await sql<StoredEvent[]>`
+  const rows = await takeRows(sql<StoredEvent[]>`
     select e.id, e.event_type, e.run_id, r.conversation_id, r.created_by, e.sequence, e.visibility, e.payload, e.created_at
     from runlane.agent_events e join runlane.agent_runs r using (run_id)
     where e.id > ${afterId} and e.visibility <= ${visibilityLevel(scope.visibility)}
@@ -38,7 +38,7 @@ export async function readEvents(
           ? sql``
           : sql`and e.run_id in (select c.run_id from runlane.agent_runs c where c.conversation_id = ${scope.conversation_id})`
       }
-    order by e.id limit ${limit}`
+    order by e.id limit ${limit}`)
   return rows.map(toEvent)
 }
 
@@ -47,12 +47,12 @@ export async function readRunEvents(
   sql: Sql,
   query: { run_id: string; afterSequence: number; visibility: Visibility; limit: number },
 ): Promise<RunEventRow[]> {
-  const rows = await sql<StoredEvent[]>`
+  const rows = await takeRows(sql<StoredEvent[]>`
     select e.id, e.event_type, e.run_id, r.conversation_id, r.created_by, e.sequence, e.visibility, e.payload, e.created_at
     from runlane.agent_events e join runlane.agent_runs r using (run_id)
     where e.run_id = ${query.run_id} and e.sequence > ${query.afterSequence}
       and e.visibility <= ${visibilityLevel(query.visibility)}
-    order by e.sequence limit ${query.limit}`
+    order by e.sequence limit ${query.limit}`)
   return rows.map(toEvent)
 }
 
@@ -126,12 +126,12 @@ export async function lateResult(sql: Sql, runId: string): Promise<LateResult | 
 
 /** The events that tell a run's attempts, oldest first, at most the first 10,000. */
 export async function attemptHistory(sql: Sql, runId: string): Promise<RunEventRow[]> {
-  const rows = await sql<StoredEvent[]>`
+  const rows = await takeRows(sql<StoredEvent[]>`
     select e.id, e.event_type, e.run_id, '' as conversation_id, '' as created_by, e.sequence, e.visibility, e.payload,
       e.created_at
     from runlane.agent_events e
     where e.run_id = ${runId} and e.event_type in ('run_status_changed', 'run_resumed')
-    order by e.sequence limit 10000`
+    order by e.sequence limit 10000`)
   return rows.map(toEvent)
 }
 
@@ -141,12 +141,12 @@ export async function statusHistory(
   runId: string,
   until: number,
 ): Promise<RunEventRow[]> {
-  const rows = await sql<StoredEvent[]>`
+  const rows = await takeRows(sql<StoredEvent[]>`
     select e.id, e.event_type, e.run_id, '' as conversation_id, '' as created_by, e.sequence, e.visibility, e.payload,
       e.created_at
     from runlane.agent_events e
     where e.run_id = ${runId} and e.event_type = 'run_status_changed' and e.sequence <= ${until}
-    order by e.sequence desc limit 1000`
+    order by e.sequence desc limit 1000`)
   return rows.map(toEvent).toReversed()
 }
 

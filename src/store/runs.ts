@@ -1,6 +1,6 @@
 import type { Json } from '../json.ts'
 import { type CancelFacts, cancelFacts } from './cancels.ts'
-import type { Sql } from './database.ts'
+import { type Sql, takeRows } from './database.ts'
 import {
   isTerminal,
   type CallRow,
@@ -28,6 +28,19 @@ export interface RunView extends Omit<RunRow, Inner> {
   forked_from: Origin | null
 }
 
+/** A run as lists have it. */
+export type ListedRun = Omit<
+  RunView,
+  | 'lane_position'
+  | 'holds_lane'
+  | 'run_at'
+  | 'owner_epoch'
+  | 'last_sequence'
+  | 'stuck_since'
+  | 'turn_extended_ms'
+  | 'status_since'
+>
+
 /** A run as it is shown alone. */
 export interface WholeRun extends RunView {
   input: Json
@@ -53,18 +66,22 @@ export interface RunFilter {
 export const isOrphan = (sql: Sql) =>
   sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
 
-export const viewColumns = (sql: Sql) => sql`
+/** What lists show of a run; each column counts a thousand times. */
+export const listedColumns = (sql: Sql) => sql`
   r.run_id, r.conversation_id, r.parent_run_id, r.root_run_id, r.agent, r.surface, r.created_by, r.owner, r.status, r.detail,
-  r.lane_key, r.lane_position, r.holds_lane, r.queue, r.priority, r.run_at, r.attempt, r.owner_epoch, r.last_sequence,
-  r.cancel_requested_at, r.phase, r.saying, r.tool, r.error_code, r.error_message, r.checkpoint_id, r.checkpoint_type,
-  r.stuck_reason, r.stuck_since, r.children, r.detached, r.turn_extended_ms, r.model, r.input_tokens, r.output_tokens,
-  r.created_at, r.started_at, r.ended_at, r.status_since, r.last_heartbeat_at, r.last_progress_at,
+  r.lane_key, r.queue, r.priority, r.attempt, r.cancel_requested_at, r.phase, r.saying, r.tool, r.error_code, r.error_message,
+  r.checkpoint_id, r.checkpoint_type, r.stuck_reason, r.children, r.detached, r.model, r.input_tokens, r.output_tokens,
+  r.created_at, r.started_at, r.ended_at, r.last_heartbeat_at, r.last_progress_at,
   p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
   case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t
     where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe'
     order by t.position) else '{}' end as unknown_calls`
+
+const viewColumns = (sql: Sql) => sql`
+  ${listedColumns(sql)}, r.lane_position, r.holds_lane, r.run_at, r.owner_epoch, r.last_sequence, r.stuck_since,
+  r.turn_extended_ms, r.status_since`
 
 const isOver = (status: string): boolean => isTerminal(status as RunStatus)
 
@@ -93,11 +110,11 @@ export function fitting(sql: Sql, filter: Omit<RunFilter, 'limit'>) {
 }
 
 /** Newest first; the cursor is the last run id of the page before. */
-export async function listRuns(sql: Sql, filter: RunFilter): Promise<RunView[]> {
-  return sql<RunView[]>`
-    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+export async function listRuns(sql: Sql, filter: RunFilter): Promise<ListedRun[]> {
+  return takeRows(sql<ListedRun[]>`
+    select ${listedColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
     where true ${fitting(sql, filter)}
-    order by r.run_id desc limit ${filter.limit}`
+    order by r.run_id desc limit ${filter.limit}`)
 }
 
 /** The runs that this one delegated, newest first. */
@@ -106,11 +123,11 @@ export async function listChildren(
   parentRunId: string,
   cursor: string | undefined,
   limit: number,
-): Promise<RunView[]> {
-  return sql<RunView[]>`
-    select ${viewColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
+): Promise<ListedRun[]> {
+  return takeRows(sql<ListedRun[]>`
+    select ${listedColumns(sql)} from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id)
     where r.parent_run_id = ${parentRunId} ${cursor === undefined ? sql`` : sql`and r.run_id < ${cursor}`}
-    order by r.run_id desc limit ${limit}`
+    order by r.run_id desc limit ${limit}`)
 }
 
 export interface JournalRow {

@@ -1,7 +1,7 @@
-import type { Sql } from './database.ts'
+import { type Sql, takeRows } from './database.ts'
 import { logBounds } from './events.ts'
 import { listNodes, type NodeRow } from './nodes.ts'
-import { isOrphan, type RunView, viewColumns } from './runs.ts'
+import { isOrphan, type ListedRun, listedColumns } from './runs.ts'
 
 export interface SnapshotSummary {
   running: number
@@ -15,7 +15,7 @@ export interface SnapshotSummary {
 export interface Snapshot {
   summary: SnapshotSummary
   /** The worst first, each followed by those above it. */
-  runs: RunView[]
+  runs: ListedRun[]
   /** There are more of them. */
   truncated: boolean
   nodes: NodeRow[]
@@ -68,7 +68,8 @@ const countRuns = (sql: Sql) => sql<(SnapshotSummary & { timestamp: string })[]>
  * since it came to where it is. Each is followed by those above it that are not there yet, the nearest first: they count as rows, so at
  * the end of a list some may be missing. Of each kind no more are looked at than are shown.
  */
-const openRuns = (sql: Sql, limit: number) => sql<RunView[]>`
+const openRuns = (sql: Sql, limit: number) =>
+  takeRows(sql<ListedRun[]>`
   with recursive worst as (
     (select run_id, parent_run_id, 1 as place, coalesce(last_progress_at, status_since) as silent_since
       from runlane.agent_runs where stuck_reason is not null and ended_at is null order by 4, 1 limit ${limit})
@@ -85,8 +86,8 @@ const openRuns = (sql: Sql, limit: number) => sql<RunView[]>`
     select l.nth, l.up + 1, p.run_id, p.parent_run_id from line l
     join runlane.agent_runs p on p.run_id = l.parent_run_id and p.ended_at is null
   )
-  select ${viewColumns(sql)} from (
+  select ${listedColumns(sql)} from (
     select * from (select distinct on (run_id) run_id, nth, up from line order by run_id, nth, up) as once
     order by nth, up limit ${limit}
   ) as i join runlane.agent_runs r using (run_id) join runlane.agent_run_payloads p using (run_id)
-  order by i.nth, i.up`
+  order by i.nth, i.up`)
