@@ -106,6 +106,7 @@ async function start(config: Config): Promise<void> {
   const app = createApp({
     node,
     reads: database.reads,
+    snapshots: database.snapshots,
     agents,
     outbound,
     metrics,

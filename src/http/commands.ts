@@ -1,6 +1,7 @@
 import type { Context, Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
+import { type Given, notRefused } from '../runtime/commands/given.ts'
 import { unknownCalls } from '../runtime/run/resume.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
 import { findCommand, findRun, loadCalls } from '../store/runs.ts'
@@ -8,7 +9,7 @@ import type { Identity } from './access/identity.ts'
 import { panelAfter, wantsHtml } from './agent-status.ts'
 import { cancelRun, extendRun, respond, resumeRun } from './contract/runs.ts'
 import { signal } from './contract/signals.ts'
-import { commandKey } from './idempotency.ts'
+import { commandKey, replayedHeader } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import { toRun } from './run-view.ts'
@@ -23,25 +24,42 @@ interface Asked {
   body: object
 }
 
-/** Gives a command, unless this caller has given it before under the same key. */
+/** Gives a command, unless this caller has given it before under the same key. @throws Refusal */
+export async function once(
+  { node: { commands } }: Service,
+  caller: Caller,
+  give: (caller: Caller) => Promise<Given>,
+): Promise<Given> {
+  const earlier = await commands.earlier(caller)
+  if (earlier) return earlier
+  try {
+    return await give(caller)
+  } catch (error) {
+    // The same request at the same time was first, and what it did is why this one is refused.
+    const first = error instanceof Refusal ? await commands.earlier(caller) : undefined
+    if (first) return first
+    throw error
+  }
+}
+
+/** The same, answered with 202 and the run as it is then, or at the end of a wait. */
 export async function giveOnce(
   service: Service,
   { c, identity, caller, query, body }: Asked,
-  give: (keyed: Caller) => Promise<CommandRow>,
+  give: (keyed: Caller) => Promise<Given>,
 ) {
   const keyed = { ...caller, key: commandKey(c, body) }
   // Before anything is done: what was done must not be answered as if it had been refused.
   if (query?.wait !== undefined) service.connections.demand(identity.name)
-  const earlier = await service.node.commands.earlier(keyed)
-  const command = earlier ?? (await give(keyed))
-  const { run_id } = command
+  const command = await once(service, keyed, give)
+  const { run_id, replayed } = command
   const wait = query?.wait
-  const headers: Record<string, string> = earlier ? { 'Idempotent-Replayed': 'true' } : {}
+  const headers = replayedHeader(replayed)
   if (wait !== undefined && !(await waited(service, { c, identity, run_id }, wait)))
     return answer(202, { command: shown(command), run: null }, headers)
   const run = await findRun(service.reads, run_id)
   const written = (await findCommand(service.reads, command.command_id)) ?? command
-  return answer(202, { command: shown(written), run: run ? toRun(run) : null }, headers)
+  return answer(202, { command: shown(notRefused(written)), run: run ? toRun(run) : null }, headers)
 }
 
 const shown = ({ command_id, kind, status, outcome }: CommandRow) => {
@@ -66,31 +84,31 @@ async function waited(
 /** Requests to a run: each is a durable, audited command, answered with 202 once it is written. */
 export function commandRoutes(app: Hono, service: Service): void {
   const { commands } = service.node
-  const once = (asked: Asked, give: (keyed: Caller) => Promise<CommandRow>) =>
+  const given = (asked: Asked, give: (keyed: Caller) => Promise<Given>) =>
     giveOnce(service, asked, give)
 
   new Routes(app, service)
     .on(cancelRun, (asked) =>
-      once(asked, (caller) => commands.cancel(asked.params.run_id, caller, asked.body)),
+      given(asked, (caller) => commands.cancel(asked.params.run_id, caller, asked.body)),
     )
     .on(extendRun, (asked) =>
-      once(asked, (caller) => {
+      given(asked, (caller) => {
         const { by, reason } = asked.body
         return commands.extend(asked.params.run_id, caller, { by_ms: by, reason })
       }),
     )
     .on(signal, (asked) =>
-      once(asked, (caller) => commands.signal(asked.params.run_id, caller, asked.body)),
+      given(asked, (caller) => commands.signal(asked.params.run_id, caller, asked.body)),
     )
     .on(respond, (asked) =>
-      once(asked, (caller) => commands.respond(asked.params.run_id, caller, asked.body)),
+      given(asked, (caller) => commands.respond(asked.params.run_id, caller, asked.body)),
     )
     .on(resumeRun, async (asked) => {
       const { reason } = asked.body
       const resolutions = asked.body.resolutions as never
       const { run_id } = asked.params
       const act = () =>
-        once(asked, (caller) =>
+        given(asked, (caller) =>
           commands
             .resume(run_id, caller, { reason, resolutions })
             .catch((error: unknown) => unresolved(service, run_id, resolutions ?? {}, error)),

@@ -1,10 +1,12 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
+import type { Caller } from '../runtime/commands/commands.ts'
 import { JSON_KEY_LENGTH_MAX } from '../json.ts'
 import { findAgentRun, findRun, type RunView } from '../store/runs.ts'
 import { demandOwn } from './access/identity.ts'
 import { emptyPanel, panelAfter, panelAnswer, statusOf, wantsHtml } from './agent-status.ts'
 import { cancelAgentRun, getAgentStatus } from './contract/conversations.ts'
+import { once } from './commands.ts'
 import { commandKey, replayedHeader } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
@@ -26,8 +28,12 @@ export function conversationRoutes(app: Hono, service: Service): void {
         : ((await foundRun(service, id)) ?? noRun(id))
       if (!run) throw new Refusal('not_found', 'the run is gone')
       demandOwn(identity, run)
-      const act = async () => earlier ?? node.commands.cancel(run.run_id, keyed, body)
-      const headers = replayedHeader(earlier !== undefined)
+      const headers: Record<string, string> = {}
+      const act = async () => {
+        const give = (by: Caller) => node.commands.cancel(run.run_id, by, body)
+        const { replayed } = earlier ?? (await once(service, keyed, give))
+        Object.assign(headers, replayedHeader(replayed))
+      }
       if (wantsHtml(c)) return panelAfter(service, { c, identity, run, headers }, act)
       await act()
       const after = (await findRun(reads, run.run_id)) ?? run

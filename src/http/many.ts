@@ -1,7 +1,8 @@
 import { Refusal } from '../errors.ts'
 import type { Caller } from '../runtime/commands/commands.ts'
+import type { Given } from '../runtime/commands/given.ts'
 import type { RequestKey } from '../store/request-keys.ts'
-import type { CommandRow } from '../store/rows.ts'
+import { once } from './commands.ts'
 import { STATUS } from './problem.ts'
 import type { Service } from './service.ts'
 
@@ -11,7 +12,7 @@ const AT_ONCE = 16
 /** What became of one of them; a refusal says by its code why. */
 export type Result =
   | { run_id: string; outcome: 'applied'; code: null }
-  | { run_id: string; outcome: 'refused'; code: string | null }
+  | { run_id: string; outcome: 'refused'; code: string }
 
 interface Order {
   caller: Caller
@@ -28,7 +29,7 @@ export async function carryOut(
   service: Service,
   waves: string[][],
   { caller, key }: Order,
-  give: (runId: string, caller: Caller) => Promise<CommandRow>,
+  give: (runId: string, caller: Caller) => Promise<Given>,
 ): Promise<Result[]> {
   const one = async (runId: string): Promise<Result> => {
     const text = `${key?.text}#${runId}`
@@ -46,28 +47,9 @@ export async function carryOut(
   return results
 }
 
-/** As a single command, unless it was given before under the same key. @throws Refusal */
-async function once(
-  { node: { commands } }: Service,
-  caller: Caller,
-  give: (caller: Caller) => Promise<CommandRow>,
-): Promise<CommandRow> {
-  const earlier = await commands.earlier(caller)
-  if (earlier) return earlier
+async function resultOf(run_id: string, given: Promise<Given>): Promise<Result> {
   try {
-    return await give(caller)
-  } catch (error) {
-    // The same request at the same time was first, and what it did is why this one is refused.
-    const first = error instanceof Refusal ? await commands.earlier(caller) : undefined
-    if (first) return first
-    throw error
-  }
-}
-
-async function resultOf(run_id: string, given: Promise<CommandRow>): Promise<Result> {
-  try {
-    const { status, outcome } = await given
-    if (status === 'refused') return { run_id, outcome: 'refused', code: outcome }
+    await given
     return { run_id, outcome: 'applied', code: null }
   } catch (error) {
     if (!(error instanceof Refusal) || STATUS[error.code] >= 500) throw error

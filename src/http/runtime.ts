@@ -10,12 +10,12 @@ import type { Service } from './service.ts'
 
 /** The snapshot, and what operators do with what they see there. */
 export function runtimeRoutes(app: Hono, service: Service): void {
-  const { reads, node } = service
+  const { reads, snapshots, node } = service
   const { commands } = node
   const routes = new Routes(app, service)
 
   routes.on(contract.getSnapshot, async ({ query: { limit } }) => {
-    const { runs, ...rest } = await readSnapshot(reads, limit)
+    const { runs, ...rest } = await readSnapshot(snapshots, limit)
     return answer(200, { ...rest, runs: nested(runs.map(toSummary)) })
   })
 

@@ -27,8 +27,8 @@ function refuseUnreadable(server: Server): void {
     response.once('close', () => answering.delete(socket))
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (!socket.writable || answering.has(socket)) return void socket.destroy()
-    socket.end(refusalText(error.code), () => socket.destroy())
+    if (!socket.writable || answering.has(socket)) socket.destroy()
+    else socket.end(refusalText(error.code), () => socket.destroy())
   })
 }
 

@@ -10,6 +10,7 @@ import type { ConnectionLimit } from './access/limits.ts'
 export interface Service {
   node: RunlaneNode
   reads: Sql
+  snapshots: Sql
   agents: AgentDirectory
   outbound: Outbound
   /** Notices can be signed, so runs may have a `callback_url`. */

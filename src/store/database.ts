@@ -16,6 +16,8 @@ const CLOSE_S = 0.3
 export interface Database {
   /** Reads of callers, and everything that may wait its turn. */
   reads: Sql
+  /** Connections of the snapshot: whoever looks at what is stuck is not behind a list, and not on a connection that is cold. */
+  snapshots: Sql
   /** Ends the reads under way: the database does not answer, and whoever waits for it is to be told so. */
   hangUp(): void
   /** Reads of the runtime: a pool of its own, so that no list delays adoption, mail or streams. */
@@ -48,11 +50,13 @@ export interface DatabaseTarget {
 export function openDatabase(target: DatabaseTarget): Database {
   const open = new Set<Socket>()
   const reads = connect(target, 8, STATEMENT_TIMEOUT_MS, open)
+  const snapshots = connect(target, 2, STATEMENT_TIMEOUT_MS, open)
   const runtime = connect(target, 4, RUNTIME_TIMEOUT_MS)
   const commits = openLine(target)
   const leases = openLine(target)
   return {
     reads,
+    snapshots,
     hangUp: () => {
       for (const socket of open)
         socket.destroy(Object.assign(new Error('the database is away'), { code: 'ETIMEDOUT' }))
@@ -64,6 +68,7 @@ export function openDatabase(target: DatabaseTarget): Database {
     close: async () => {
       await Promise.all([
         reads.end({ timeout: CLOSE_S }),
+        snapshots.end({ timeout: CLOSE_S }),
         runtime.end({ timeout: CLOSE_S }),
         commits.close(),
         leases.close(),

@@ -4,7 +4,7 @@
  * Over 10,000 unfinished runs (in line, in their lanes, parked, active, parents and children) one snapshot a second, on an open
  * loop, while other runs are posted and end. Timed from when it was due to the last byte of its answer.
  *
- * BENCH_OPEN (default 10000) runs, BENCH_RATE posts per second (20), BENCH_SECONDS (60), BENCH_LIMIT rows (500).
+ * BENCH_OPEN (default 10000) runs, BENCH_RATE posts per second (20), BENCH_SECONDS (300), BENCH_LIMIT rows (500).
  */
 import process from 'node:process'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -17,7 +17,7 @@ import { cpuSeconds, percentile } from './measure.ts'
 
 const OPEN = Number(process.env['BENCH_OPEN'] ?? 10_000)
 const RATE = Number(process.env['BENCH_RATE'] ?? 20)
-const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 60)
+const SECONDS = Number(process.env['BENCH_SECONDS'] ?? 300)
 const LIMIT = Number(process.env['BENCH_LIMIT'] ?? 500)
 const BATCH = 500
 const PARENTS = 50

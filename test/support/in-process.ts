@@ -216,6 +216,7 @@ class LocalReplica implements Replica {
     const app = createApp({
       node,
       reads: database.reads,
+      snapshots: database.snapshots,
       agents,
       outbound,
       signsWebhooks: false,
@@ -249,8 +250,8 @@ class LocalReplica implements Replica {
   die(): void {
     this.#server.close()
     if ('closeAllConnections' in this.#server) this.#server.closeAllConnections()
-    const { commits, leases, reads } = this.#database
-    for (const sql of [commits.sql, leases.sql, reads]) void sql.end({ timeout: 0 })
+    const { commits, leases, reads, snapshots } = this.#database
+    for (const sql of [commits.sql, leases.sql, reads, snapshots]) void sql.end({ timeout: 0 })
     void this.#outbound.close()
     void this.#executors.close()
     // What is left of the node in this process comes to its end without being able to do anything.
@@ -266,6 +267,7 @@ function databaseOf(url: string, leaseUrl: string | undefined): Database {
   const { leases, ...unused } = openDatabase({ url: leaseUrl, notifies: false })
   void unused.commits.close()
   void unused.reads.end()
+  void unused.snapshots.end()
   return { ...database, leases }
 }
 

@@ -8,6 +8,7 @@ import type { CallRow, CommandRow, HostedRow, WaitpointRow } from '../../store/r
 import { restoreChart } from '../run/codec.ts'
 import type { Caller } from './caller.ts'
 import { refusedCommand, writtenCommand } from './command-audit.ts'
+import { type Given, notRefused } from './given.ts'
 import type { Committer } from '../commit/committer.ts'
 import { transitionOf } from '../run/decide.ts'
 import type { Mailroom } from './mailroom.ts'
@@ -33,7 +34,7 @@ interface Command {
   commandId?: string
 }
 
-const NOT_APPLIED = { status: 'pending', outcome: null } as const
+const NOT_APPLIED = { status: 'pending', outcome: null, replayed: false } as const
 
 /** How long a caller waits for a written command to be brought to its run. */
 const DELIVERY_MS = 2_000
@@ -50,11 +51,12 @@ export class CommandDesk {
     this.options = options
   }
 
-  /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict */
-  async earlier({ name, key }: Caller): Promise<CommandRow | undefined> {
+  /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict, or as it was refused */
+  async earlier({ name, key }: Caller): Promise<Given | undefined> {
     if (!key) return undefined
     const known = await this.options.findKeyedCommand(name, key.text)
-    if (!known || known.payload['request_hash'] === key.hash) return known
+    if (!known) return undefined
+    if (known.payload['request_hash'] === key.hash) return { ...notRefused(known), replayed: true }
     throw new Refusal(
       'idempotency_conflict',
       'this Idempotency-Key came with another request before',
@@ -80,8 +82,8 @@ export class CommandDesk {
     }
   }
 
-  /** Writes the command and brings it to its run. */
-  async submit(run: HostedRow, caller: Caller, command: Command): Promise<CommandRow> {
+  /** Writes the command and brings it to its run. @throws Refusal where the run has moved on meanwhile */
+  async submit(run: HostedRow, caller: Caller, command: Command): Promise<Given> {
     const command_id = command.commandId ?? newCommandId()
     const { kind, payload } = command
     const written = await this.#write(run, caller, command, { command_id })
@@ -89,7 +91,7 @@ export class CommandDesk {
   }
 
   /** The same for a command that is applied by being written; undefined when the run does not take it by then. */
-  submitApplied(run: HostedRow, caller: Caller, command: Command): Promise<CommandRow | undefined> {
+  submitApplied(run: HostedRow, caller: Caller, command: Command): Promise<Given | undefined> {
     const command_id = newCommandId()
     const audit = writtenCommand(run, caller, command.kind, command_id)
     return this.#write(run, caller, command, { command_id, audit })
@@ -100,7 +102,7 @@ export class CommandDesk {
     caller: Caller,
     command: Command,
     { command_id, audit }: Pick<CommandDraft, 'command_id' | 'audit'>,
-  ): Promise<CommandRow | undefined> {
+  ): Promise<Given | undefined> {
     const { committer, mailroom, findCommand } = this.options
     await committer.command({
       command_id,
@@ -122,7 +124,8 @@ export class CommandDesk {
       delay(DELIVERY_MS, undefined, { ref: false }),
     ])
     // The same request may have come twice at the same time: one of them was written.
-    return (await this.earlier(caller)) ?? (await findCommand(command_id))
+    const written = (await this.earlier(caller)) ?? (await findCommand(command_id))
+    return written && { ...notRefused(written), replayed: written.command_id !== command_id }
   }
 
   /** @throws Refusal always, after the refusal is audited */

@@ -1,9 +1,10 @@
 import { Refusal, type RefusalCode } from '../../errors.ts'
 import { formatDuration } from '../../duration.ts'
 import { hashJson, type Json, OUTPUT_BYTES_MAX } from '../../json.ts'
-import { type CallRow, type CommandRow, type HostedRow, isTerminal } from '../../store/rows.ts'
+import { type CallRow, type HostedRow, isTerminal } from '../../store/rows.ts'
 import type { Caller } from './caller.ts'
 import { CommandDesk, type CommandsOptions } from './command-desk.ts'
+import type { Given } from './given.ts'
 import type { Resolution, RunMessage, UnknownCall } from '../run/messages.ts'
 import { checkedResolution } from './resolutions.ts'
 import { resumeBlocker, unknownCalls } from '../run/resume.ts'
@@ -14,7 +15,7 @@ export interface Reason {
   reason?: string | undefined
 }
 
-/** Durable, audited requests to a run. */
+/** Durable, audited requests to a run. Each is refused too where the run has moved on before the command came to it. */
 export class Commands {
   #desk: CommandDesk
 
@@ -22,8 +23,8 @@ export class Commands {
     this.#desk = new CommandDesk(options)
   }
 
-  /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict */
-  earlier(caller: Caller): Promise<CommandRow | undefined> {
+  /** What this caller has asked for before under the same key. @throws Refusal idempotency_conflict, or as it was refused */
+  earlier(caller: Caller): Promise<Given | undefined> {
     return this.#desk.earlier(caller)
   }
 
@@ -33,7 +34,7 @@ export class Commands {
     caller: Caller,
     { reason }: Reason,
     kind: 'cancel' | 'stop' | 'interrupt' = 'cancel',
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const run = await this.#desk.find(runId)
     const message: RunMessage = {
       type: 'cancel.requested',
@@ -57,7 +58,7 @@ export class Commands {
    * Cancels a child run alone: its parent is told, and goes on as its code decides.
    * @throws Refusal not_found, not_a_subagent, not_cancellable
    */
-  async interrupt(runId: string, caller: Caller, { reason }: Reason): Promise<CommandRow> {
+  async interrupt(runId: string, caller: Caller, { reason }: Reason): Promise<Given> {
     const run = await this.#desk.find(runId)
     if (run.parent_run_id !== null) return this.cancel(runId, caller, { reason }, 'interrupt')
     const text = 'no run has delegated it: it is cancelled or stopped'
@@ -72,7 +73,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { reason, force = false }: Reason & { force?: boolean | undefined },
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const run = await this.#desk.find(runId)
     const message: RunMessage = { type: 'run.recycled', forced: force, by: caller.name }
     if (!this.#desk.accepts(run, message)) {
@@ -90,7 +91,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { by_ms, reason }: Reason & { by_ms: number },
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const run = await this.#desk.find(runId)
     if (!this.#desk.accepts(run, { type: 'turn.extended', by_ms })) {
       const text = `the run is ${run.status}: it has no turn that could go on`
@@ -107,7 +108,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { reason, resolutions = {} }: Reason & { resolutions?: Record<string, Resolution> | undefined },
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const run = await this.#desk.find(runId)
     const unknown = unknownCalls(await this.#desk.options.loadCalls(runId))
     const open = unknown.filter((call) => !Object.hasOwn(resolutions, call.tool_call_id))
@@ -154,7 +155,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { name, data = null }: { name: string; data?: Json | undefined },
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const size = Buffer.byteLength(JSON.stringify(data))
     if (size > OUTPUT_BYTES_MAX) {
       const message = `is larger than ${OUTPUT_BYTES_MAX} bytes of JSON`
@@ -182,7 +183,7 @@ export class Commands {
     runId: string,
     caller: Caller,
     { answer, token_id }: { answer: Json; token_id?: string | undefined },
-  ): Promise<CommandRow> {
+  ): Promise<Given> {
     const run = await this.#desk.find(runId)
     const pending = (await this.#desk.options.loadWaitpoints(runId)).filter(
       (waitpoint) => waitpoint.status === 'pending',
