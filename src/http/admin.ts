@@ -14,6 +14,7 @@ import { applied, refused } from './audit.ts'
 import * as contract from './contract/admin.ts'
 import type { Answer, Role } from './contract/endpoint.ts'
 import { makingKey, onceMade } from './idempotency.ts'
+import { pageOf } from './page.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -79,13 +80,11 @@ export function adminRoutes(app: Hono, service: Service): void {
     return { status: 204 as const }
   })
 
-  routes.on(contract.listAudit, async ({ query: { cursor, ...filter } }) => {
-    const audit = await listAudit(reads, {
-      ...filter,
-      before: cursor === undefined ? undefined : Number(cursor),
-    })
-    const next_cursor = audit.length === filter.limit ? String(audit.at(-1)?.id) : null
-    return answer(200, { audit, next_cursor })
+  routes.on(contract.listAudit, async ({ query: { cursor, limit, ...filter } }) => {
+    const before = cursor === undefined ? undefined : Number(cursor)
+    const rows = await listAudit(reads, { ...filter, before, limit: limit + 1 })
+    const { page, next_cursor } = pageOf(rows, limit, ({ id }) => id)
+    return answer(200, { audit: page, next_cursor })
   })
 
   routes.on(contract.listNodes, async () =>

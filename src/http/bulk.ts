@@ -13,6 +13,7 @@ import { bulkRuns, RUNS_PER_BULK_MAX, RUNS_SHOWN_MAX } from './contract/bulk.ts'
 import type { Answer } from './contract/endpoint.ts'
 import { makingKey, onceMade } from './idempotency.ts'
 import { carryOut } from './many.ts'
+import { pageOf } from './page.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -81,8 +82,7 @@ export function bulkRoutes(app: Hono, service: Service): void {
 
 /** Those that wait in a lane go first: the end of the run before them would start them. */
 function planOf(found: BulkRun[]): Plan {
-  const page = found.slice(0, RUNS_PER_BULK_MAX)
-  const next_cursor = found.length > page.length ? (page.at(-1)?.run_id ?? null) : null
+  const { page, next_cursor } = pageOf(found, RUNS_PER_BULK_MAX, ({ run_id }) => run_id)
   const isWaiting = ({ status }: BulkRun): boolean => status === 'waiting_on_lane'
   const waves = [page.filter(isWaiting), page.filter((run) => !isWaiting(run))]
   return { waves: waves.map((wave) => wave.map(({ run_id }) => run_id)), next_cursor }

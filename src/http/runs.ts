@@ -16,6 +16,7 @@ import { diagnose } from '../runtime/diagnosis/diagnosis.ts'
 import { resumeBlocker, unknownCalls } from '../runtime/run/resume.ts'
 import { lowered } from './access/identity.ts'
 import * as contract from './contract/runs.ts'
+import { pageOf } from './page.ts'
 import { answer, Routes } from './routes.ts'
 import { existing } from './run-of-path.ts'
 import { toRun, toSummary } from './run-view.ts'
@@ -44,9 +45,10 @@ export function runRoutes(app: Hono, service: Service): void {
     .on(contract.listRuns, async ({ query }) => {
       // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
       const { last: cursor } = await logBounds(reads)
-      const rows = await listRuns(reads, query)
-      const next_cursor = rows.length === query.limit ? (rows.at(-1)?.run_id ?? null) : null
-      return answer(200, { runs: rows.map(toSummary), next_cursor, cursor })
+      const { limit } = query
+      const rows = await listRuns(reads, { ...query, limit: limit + 1 })
+      const { page, next_cursor } = pageOf(rows, limit, ({ run_id }) => run_id)
+      return answer(200, { runs: page.map(toSummary), next_cursor, cursor })
     })
     .on(contract.getRun, async ({ c, identity, params: { run_id }, query: { wait } }) => {
       const asked = { c, identity, run_id }
@@ -60,33 +62,31 @@ export function runRoutes(app: Hono, service: Service): void {
         run_id,
         afterSequence: Math.max(after_sequence, Number(cursor ?? 0)),
         visibility: lowered(visibility, identity, created_by === identity.name),
-        limit,
+        limit: limit + 1,
       })
-      const next_cursor = rows.length === limit ? String(rows.at(-1)?.sequence) : null
-      const events = rows.map(({ created_by: _creator, ...event }) => event)
+      const { page, next_cursor } = pageOf(rows, limit, (last) => last.sequence)
+      const events = page.map(({ created_by: _creator, ...event }) => event)
       return answer(200, { events, next_cursor })
     })
     .on(contract.listCheckpoints, async ({ c, query: { cursor, limit } }) => {
       const { run_id } = await existing(service, c)
-      const checkpoints = await listCheckpoints(reads, run_id, Number(cursor ?? 0), limit)
-      const next_cursor = checkpoints.length === limit ? String(checkpoints.at(-1)?.sequence) : null
-      return answer(200, { checkpoints, next_cursor })
+      const rows = await listCheckpoints(reads, run_id, Number(cursor ?? 0), limit + 1)
+      const { page, next_cursor } = pageOf(rows, limit, (last) => last.sequence)
+      return answer(200, { checkpoints: page, next_cursor })
     })
     .on(contract.listToolResults, async ({ c, query: { cursor, limit } }) => {
       const { run_id } = await existing(service, c)
       const calls = (await loadCalls(reads, run_id)).filter(
         (call) => SHOWN_CALLS.has(call.kind) && call.position > Number(cursor ?? 0),
       )
-      const page = calls.slice(0, limit)
-      const tool_results = page.map(toToolResult)
-      const next_cursor = calls.length > limit ? String(page.at(-1)?.position) : null
-      return answer(200, { tool_results, next_cursor })
+      const { page, next_cursor } = pageOf(calls, limit, ({ position }) => position)
+      return answer(200, { tool_results: page.map(toToolResult), next_cursor })
     })
     .on(contract.listChildren, async ({ c, query: { cursor, limit } }) => {
       const { run_id } = await existing(service, c)
-      const rows = await listChildren(reads, run_id, cursor, limit)
-      const next_cursor = rows.length === limit ? (rows.at(-1)?.run_id ?? null) : null
-      return answer(200, { children: rows.map(toSummary), next_cursor })
+      const rows = await listChildren(reads, run_id, cursor, limit + 1)
+      const { page, next_cursor } = pageOf(rows, limit, (last) => last.run_id)
+      return answer(200, { children: page.map(toSummary), next_cursor })
     })
     .on(contract.getJournal, async ({ c }) => {
       const { run_id, conversation_id, parent_run_id } = await existing(service, c)
@@ -98,9 +98,8 @@ export function runRoutes(app: Hono, service: Service): void {
       const { run_id } = await existing(service, c)
       const all = attemptsOf(await attemptHistory(reads, run_id))
       const later = all.filter(({ attempt }) => attempt > Number(cursor ?? 0))
-      const attempts = later.slice(0, limit)
-      const next_cursor = later.length > limit ? String(attempts.at(-1)?.attempt) : null
-      return answer(200, { attempts, next_cursor })
+      const { page, next_cursor } = pageOf(later, limit, (last) => last.attempt)
+      return answer(200, { attempts: page, next_cursor })
     })
     .on(contract.getDiagnosis, async ({ params: { run_id } }) => {
       const found = await diagnose(run_id, {
