@@ -162,6 +162,7 @@ const isMedia = (answer: z.ZodType | Media): answer is Media => 'media' in answe
 function problemsOf({
   role,
   query,
+  anyQuery,
   body,
   keyed,
   path,
@@ -169,7 +170,8 @@ function problemsOf({
   refuses = [],
 }: Endpoint): Record<string, object> {
   // A query that an operation does not know is one that does not fit.
-  const codes: RefusalCode[] = [...refuses, 'validation_error']
+  const codes: RefusalCode[] = [...refuses]
+  if (!anyQuery) codes.push('validation_error')
   if (role !== 'none')
     codes.push(
       'unauthorized',

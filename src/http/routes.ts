@@ -43,7 +43,7 @@ export class Routes {
   }
 
   on<E extends Endpoint>(endpoint: E, handler: Handler<E>): this {
-    const { method, path, role, query, body, own } = endpoint
+    const { method, path, role, query, anyQuery, body, own } = endpoint
     const { access, bodyLimitBytes } = this.#service
     const answered = async (c: Context): Promise<Response> => {
       const params = paramsOf(c)
@@ -55,7 +55,7 @@ export class Routes {
       const asked = {
         c,
         params,
-        query: readQuery(c, query ?? NOTHING),
+        query: anyQuery ? {} : readQuery(c, query ?? NOTHING),
         body: body ? await readBody(c, body, bodyLimitBytes) : undefined,
         identity: c.get('identity'),
         get caller() {

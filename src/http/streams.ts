@@ -17,7 +17,7 @@ import { type Identity, lowered } from './access/identity.ts'
 import { invalid } from './body.ts'
 import * as contract from './contract/streams.ts'
 import { Routes } from './routes.ts'
-import { existing } from './run-of-path.ts'
+import { existing, existingRun } from './run-of-path.ts'
 import type { Service } from './service.ts'
 
 /** A reader whose socket takes nothing for so many heartbeats is gone, as far as we can tell. */
@@ -50,8 +50,11 @@ export function streamRoutes(app: Hono, service: Service): void {
     ofRun?: string,
   ): Promise<Response> {
     const runId = ofRun ?? query.run_id
-    if (ofRun === undefined && runId !== undefined && !(await findRun(service.reads, runId))) {
-      throw new Refusal('not_found', `there is no run ${runId.slice(0, 64)}`)
+    if (ofRun === undefined && runId !== undefined) {
+      const run = await existingRun(service, runId)
+      // Nothing would ever come of it, and so nothing would end it.
+      if ((scope.conversation_id ?? run.conversation_id) !== run.conversation_id)
+        throw invalid([{ path: 'run_id', message: 'must be a run of the conversation' }])
     }
     const afterId = await cursorOf(c, query, runId)
     headersOf(c)

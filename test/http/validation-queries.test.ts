@@ -3,7 +3,7 @@ import type { ApiResponse } from '../support/api.ts'
 import { expectProblem, scripted, serve } from './setup.ts'
 
 const { service, get, post, createRun, waitForRun, events } = await serve('postgres')
-const { run_id } = await createRun(scripted([]))
+const { run_id, conversation_id } = await createRun(scripted([]))
 await waitForRun(run_id)
 const eventsBefore = (await events(run_id)).length
 
@@ -25,10 +25,10 @@ test.each<[string, string[], string?]>([
   ['/runs?limit=', bad.limit],
   ['/runs?cursor=', bad.cursor],
   ['/runs?since=', bad.instant],
-  ['/runs?agent=', bad.text],
-  ['/runs?conversation_id=', bad.text],
-  ['/runs?queue=', bad.text],
-  ['/runs?lane_key=', bad.text],
+  ['/runs?agent=', ['', ...bad.text]],
+  ['/runs?conversation_id=', ['', ...bad.text]],
+  ['/runs?queue=', ['', ...bad.text]],
+  ['/runs?lane_key=', ['', ...bad.text]],
   ['/runs?q=', ['', ...bad.text]],
   ['/runs?limit=2&limit=', ['1']],
   ['/runs/:id?wait=', bad.wait],
@@ -42,8 +42,11 @@ test.each<[string, string[], string?]>([
   ['/runs/:id/statechart?at=', bad.sequence],
   ['/runs/:id/agent-events?visibility=', ['', 'all']],
   ['/runs/:id/agent-events?run_id=', ['run_none', '', ...bad.text]],
-  ['/conversations/c/agent-events?run_id=', bad.text],
+  ['/conversations/c/agent-events?run_id=', ['', run_id, ...bad.text]],
   ['/agent-events?visibility=', ['none']],
+  ['/agent-events?run_id=', ['', ...bad.text]],
+  ['/api/v1/admin/audit?action=', ['', ...bad.text]],
+  ['/api/v1/admin/audit?actor=', ['', ...bad.text]],
 ])('GET %s refuses what does not fit and names the parameter', async (path, values, field) => {
   const name = field ?? /(\w+)=$/.exec(path)?.[1] ?? ''
   for (const value of values) {
@@ -56,6 +59,22 @@ test('a stream of a run may name that run once more', async () => {
   expect(status).toBe(200)
   expect(body).toContain(`"run_id":"${run_id}"`)
 })
+
+test('a stream of a conversation may name one of its runs, and ends with it', async () => {
+  const path = `/conversations/${conversation_id}/agent-events?run_id=`
+  const { status, body } = await get(path + run_id)
+  expect(status).toBe(200)
+  expect(body).toContain(`"run_id":"${run_id}"`)
+  expectProblem(await get(`${path}run_none`), { status: 404, code: 'not_found' })
+})
+
+test.each(['/healthz', '/readyz', '/metrics', '/docs', '/openapi.json'])(
+  'GET %s takes whatever monitoring adds to it',
+  async (path) => {
+    for (const query of ['x=1', `ts=${Date.now()}`, 'a=1&a=2', '%00', '%ff=%ff'])
+      expect((await get(`${path}?${query}`)).status, query).toBe(200)
+  },
+)
 
 test.each([
   ['/runs', 'stauts', 'status'],

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpoint, ROLES } from './endpoint.ts'
 import { listOf, node } from './objects.ts'
-import { auditCursor, instant, json, limit, time } from './values.ts'
+import { auditCursor, id, instant, json, limit, time } from './values.ts'
 
 const text = z.string()
 const role = z.enum(ROLES)
@@ -94,8 +94,8 @@ export const listAudit = endpoint({
   query: z.strictObject({
     limit,
     cursor: auditCursor,
-    action: z.string().max(255).optional(),
-    actor: z.string().max(255).optional(),
+    action: id.optional(),
+    actor: id.optional(),
     since: instant.optional(),
   }),
   answers: { 200: listOf('audit', auditRow) },

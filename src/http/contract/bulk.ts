@@ -9,7 +9,7 @@ export const RUNS_PER_BULK_MAX = 1_000
 export const RUNS_SHOWN_MAX = 100
 
 const count = z.number().int()
-const name = z.string().max(255).optional()
+const name = id.optional()
 const statusList = z.array(status).min(1).max(status.options.length)
 
 const filter = z
@@ -24,7 +24,7 @@ const filter = z
     lane_key: name,
     stuck: z.boolean().optional(),
     orphan: z.boolean().optional(),
-    q: z.string().min(1).max(255).optional(),
+    q: name,
     since: instant.optional(),
     run_ids: z.array(id).min(1).max(RUNS_PER_BULK_MAX).optional(),
   })

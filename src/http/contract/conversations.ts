@@ -34,7 +34,8 @@ export const agentStatus = z
     saying: line,
     since: time,
     can_cancel: z.boolean().meta({
-      description: 'it goes on, was not asked to cancel yet, and this caller may ask it',
+      description:
+        'it goes on, and was not asked to cancel yet; whether the caller may ask it is another matter',
     }),
     resume_available: z.boolean(),
     handoff: handoff.nullable(),

@@ -41,6 +41,8 @@ export interface Endpoint {
   /** One line. */
   readonly does: string
   readonly query?: z.ZodObject
+  /** Takes any query, and looks at none: probes are asked with whatever keeps caches out. */
+  readonly anyQuery?: true
   readonly body?: z.ZodObject
   /** Takes an `Idempotency-Key`. */
   readonly keyed?: true

@@ -12,6 +12,7 @@ export const healthz = endpoint({
   tag: 'Service',
   role: 'none',
   does: 'the process answers',
+  anyQuery: true,
   answers: { 200: z.object({ status: z.literal('ok'), version: text }) },
 })
 
@@ -32,6 +33,7 @@ export const readyz = endpoint({
   tag: 'Service',
   role: 'none',
   does: 'database, its migrations, lease and node are fit to serve; answered within two seconds',
+  anyQuery: true,
   answers: { 200: readiness, 503: readiness },
 })
 
@@ -42,6 +44,7 @@ export const getMetrics = endpoint({
   tag: 'Service',
   role: 'viewer',
   does: 'metrics of this node for Prometheus',
+  anyQuery: true,
   answers: { 200: { media: 'text/plain', says: "Prometheus' text format" } },
 })
 
@@ -52,6 +55,7 @@ export const getOpenApi = endpoint({
   tag: 'Service',
   role: 'none',
   does: 'this contract as OpenAPI 3.1',
+  anyQuery: true,
   answers: { 200: z.looseObject({ openapi: text }) },
 })
 
@@ -62,6 +66,7 @@ export const getDocs = endpoint({
   tag: 'Service',
   role: 'none',
   does: 'the same as a page to read',
+  anyQuery: true,
   answers: { 200: HTML },
 })
 

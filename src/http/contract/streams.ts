@@ -1,7 +1,7 @@
 /** Live events. */
 import { z } from 'zod'
 import { endpoint } from './endpoint.ts'
-import { visibility } from './values.ts'
+import { id, visibility } from './values.ts'
 
 const STREAM = { media: 'text/event-stream', says: 'Server-Sent Events, each with its id' } as const
 
@@ -11,11 +11,9 @@ const query = z.strictObject({
     .string()
     .optional()
     .meta({ description: 'of one run; ignored elsewhere', pattern: '^\\d{1,9}$' }),
-  run_id: z
-    .string()
-    .max(255)
-    .optional()
-    .meta({ description: 'this run alone; where the path names a run, no other one' }),
+  run_id: id.optional().meta({
+    description: 'this run alone: one of the conversation, or the run, that the path names',
+  }),
   visibility,
 })
 
