@@ -1,7 +1,7 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
 import { readSnapshot } from '../store/snapshot.ts'
-import { findRun, openRootsOf } from '../store/runs.ts'
+import { findAgentRun, findRun, openRootsOf } from '../store/runs.ts'
 import * as contract from './contract/runtime.ts'
 import { answer, Routes } from './routes.ts'
 import { toSummary } from './run-view.ts'
@@ -39,21 +39,19 @@ export function runtimeRoutes(app: Hono, service: Service): void {
 
   /** A run by its id, or the one that a conversation means. @throws Refusal not_found, ambiguous_target */
   async function target(id: string): Promise<string> {
-    const known = id.length > 255 ? undefined : await findRun(reads, id)
+    const known = await findRun(reads, id)
     if (known) return known.run_id
-    const roots = id.length > 255 ? [] : await openRootsOf(reads, id)
+    const roots = await openRootsOf(reads, id)
     const active = roots.filter((run) => run.owner_epoch !== null)
     if (active.length > 1) {
       throw new Refusal('ambiguous_target', 'the conversation has several active runs: name one', {
         run_ids: active.map((run) => run.run_id),
       })
     }
-    const [chosen] = active.length > 0 ? active : roots
+    // Where all of them are over, the newest one says so.
+    const chosen = active[0] ?? roots[0] ?? (await findAgentRun(reads, id))
     if (!chosen)
-      throw new Refusal(
-        'not_found',
-        `no run or conversation ${id.slice(0, 64)} has anything to end`,
-      )
+      throw new Refusal('not_found', `there is no run or conversation ${id.slice(0, 64)}`)
     return chosen.run_id
   }
 }

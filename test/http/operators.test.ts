@@ -84,6 +84,26 @@ describe('recycle', () => {
     expect(await waitForRun(run.run_id)).toMatchObject({ status: 'failed' })
   })
 
+  test.each([
+    ['stop', 'not_cancellable'],
+    ['recycle', 'not_stuck'],
+  ])('%s of a conversation whose runs are all over is 409, audited', async (action, code) => {
+    const conversation_id = `over for ${action}`
+    const lanes = ['a', 'b'].map((lane_key) => scripted([], { conversation_id, lane_key }))
+    const runs = []
+    for (const lane of lanes) runs.push(await waitForRun((await createRun(lane)).run_id))
+    const newest = runs.at(-1)?.run_id ?? ''
+    for (const target of [encodeURIComponent(conversation_id), newest]) {
+      const refused = await post(`${BASE}/runs/${target}/${action}`, { reason: target })
+      expectProblem(refused, { status: 409, code })
+      expect(refused.body).toMatchObject({ run_id: newest, run_status: 'completed' })
+      await eventually(async () => (await auditOf(newest))[0]?.reason === target)
+      expect((await auditOf(newest))[0]).toMatchObject({
+        ...{ action: `agent_runtime.${action}`, target: newest, outcome: 'refused', code },
+      })
+    }
+  })
+
   test('of what is not there is 404, of several active runs 409 with their ids', async () => {
     expectProblem(await post(`${BASE}/runs/nothing/recycle`, {}), {
       status: 404,
