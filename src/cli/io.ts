@@ -1,5 +1,7 @@
 /** What a command has of the process around it. */
 export interface Io {
+  /** Of this package. */
+  readonly version: string
   /** To stdout. Resolves when whoever reads it has kept up; rejects when they left, or on Ctrl-C. */
   readonly write: (text: string) => Promise<void>
   /** A line to stderr: for people, beside what was asked for. */

@@ -1,9 +1,13 @@
 /** The process of the command line: what it reads, where it writes, and how it ends. */
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import process from 'node:process'
 import { EXIT } from './io.ts'
 import { run } from './program.ts'
 
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string }
 const ended = new AbortController()
 let readerLeft = false
 
@@ -42,6 +46,7 @@ const readInput = async (): Promise<string> => {
 }
 
 const code = await run(process.argv.slice(2), {
+  version,
   write,
   note: (line) => process.stderr.write(`${line}\n`),
   readFile: (path) => readFile(path, 'utf8'),

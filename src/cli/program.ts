@@ -30,6 +30,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     })
   const program = new Command('runlane')
     .description('Posts, watches and steers runs of a Runlane service, over its HTTP contract.')
+    .version(io.version, '-V, --version', 'print the version of this command')
     .option('--url <address>', 'address of the service')
     .option('--token <token>', 'API token or JWT')
     .option('--token-file <path>', 'file that holds the token')

@@ -170,6 +170,7 @@ describe('address and token', () => {
     const { connect } = await import('../../src/cli/connection.ts')
     const io = {
       ...{ write: async () => {}, note: () => {}, readInput: async () => '', environment: {} },
+      version: '0',
       readFile: async () => 'rl_local',
       ended: new AbortController().signal,
     }
