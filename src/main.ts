@@ -1,5 +1,5 @@
 /** The composition root: the only place that reads the environment, and the only one that ends the process. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { resolve as absolute } from 'node:path'
 import process from 'node:process'
@@ -22,6 +22,7 @@ import { Metrics } from './metrics/metrics.ts'
 import type { Logger } from './runtime/log.ts'
 import { RunlaneNode } from './runtime/node.ts'
 import { startSentinel } from './runtime/supervision/sentinel.ts'
+import { settings } from './settings.ts'
 import { findDeclared, listDeclared } from './store/agents.ts'
 import {
   type Database,
@@ -51,6 +52,7 @@ async function start(config: Config): Promise<void> {
   const log = createLogger(config.nodeId)
   const outbound = new Outbound(config.webhookAllow)
   checkWebhookUrls(config, outbound)
+  checkAgentsFolder(config)
   const store = openStore(config)
   const { agents, executors, load } = composeAgents(config, store, outbound, log)
   // Beside each other: importing agent modules and starting the embedded database take a second each.
@@ -188,6 +190,13 @@ function checkWebhookUrls({ webhookUrls }: Config, outbound: Outbound): void {
     // Its path or query may hold a key.
     if (refusal) throw new StartError(`RUNLANE_WEBHOOK_URLS: ${new URL(url).host} ${refusal}`)
   }
+}
+
+/** @throws StartError for a folder that somebody has named and that is not there; the default one may be missing. */
+function checkAgentsFolder({ agents }: Config): void {
+  const folder = absolute(agents)
+  if (process.env[settings.agents.name] && !existsSync(folder))
+    throw new StartError(`${settings.agents.name}: there is no folder ${folder}`)
 }
 
 interface Store {

@@ -56,7 +56,12 @@ export const settings = {
     z.string(),
     'folder of the embedded database; locked against a second process',
   ),
-  agents: setting('RUNLANE_AGENTS', 'agents', z.string(), 'folder of `.ts`, `.js`, `.mjs` modules'),
+  agents: setting(
+    'RUNLANE_AGENTS',
+    'agents',
+    z.string(),
+    'folder of `.ts`, `.js`, `.mjs` modules; one that you name must be there',
+  ),
   adminToken: secret(
     'RUNLANE_ADMIN_TOKEN',
     bearerToken,

@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import postgres from 'postgres'
 import { expect, onTestFinished, test } from 'vitest'
 import { freshDatabase } from '../support/fresh-database.ts'
@@ -94,6 +94,19 @@ test('a private receiver of webhooks that is not allowed stops the start, its pa
   expect(code).toBe('1')
   expect(stderr).toMatch(/^RUNLANE_WEBHOOK_URLS: 10\.0\.0\.7:81 .*RUNLANE_WEBHOOK_ALLOW$/m)
   expect(stderr).not.toContain('s3cr3t')
+})
+
+test('a folder of agents that is named and not there stops the start; the default one may be missing', async () => {
+  for (const folder of ['/nowhere/agents', 'agnets']) {
+    const { code, stderr } = await refusalOf({ env: { RUNLANE_AGENTS: folder } })
+    expect(code).toBe('1')
+    expect(stderr).toBe(
+      `runlane cannot start:\nRUNLANE_AGENTS: there is no folder ${resolve(folder)}\n`,
+    )
+  }
+  expect(existsSync('agents')).toBe(false)
+  const service = await startService({ databaseUrl, env: { RUNLANE_AGENTS: '' } })
+  expect((await service.kill()).signal).toBe('SIGKILL')
 })
 
 test('an unknown RUNLANE_ name stops the start with the nearest known one', async () => {
