@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, resolve as absolute } from 'node:path'
 import postgres from 'postgres'
 import { expect, onTestFinished, test } from 'vitest'
 import { freshDatabase } from '../support/fresh-database.ts'
@@ -101,7 +101,7 @@ test('a folder of agents that is named and not there stops the start; the defaul
     const { code, stderr } = await refusalOf({ env: { RUNLANE_AGENTS: folder } })
     expect(code).toBe('1')
     expect(stderr).toBe(
-      `runlane cannot start:\nRUNLANE_AGENTS: there is no folder ${resolve(folder)}\n`,
+      `runlane cannot start:\nRUNLANE_AGENTS: there is no folder ${absolute(folder)}\n`,
     )
   }
   expect(existsSync('agents')).toBe(false)
