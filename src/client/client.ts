@@ -174,7 +174,7 @@ export interface Client {
   /** Declares an agent as JSON, or replaces the declared one of that name. @throws {RunlaneError} `agent_exists` */
   declareAgent(agent: t.DeclaredAgent, options?: KeyedOptions): Promise<t.Agent>
   /** Unfinished runs of it will fail with `unknown_agent`. @throws {RunlaneError} `not_found`, `agent_exists` */
-  deleteAgent(name: string, options?: CallOptions): Promise<void>
+  deleteAgent(name: string, options?: PlainCommandOptions): Promise<void>
   listMachines(options?: CallOptions): Promise<t.MachinePage>
   getMachine(id: string, options?: CallOptions): Promise<t.Machine>
   /** Its diagram as text: `svg`, or `mmd` for Mermaid. */
@@ -188,7 +188,7 @@ export interface Client {
   createToken(token: { name: string; role: t.Role }, options?: KeyedOptions): Promise<t.NewApiToken>
   listTokens(options?: CallOptions): Promise<t.TokenPage>
   /** Its sessions and streams end within five seconds. @throws {RunlaneError} `not_found` */
-  revokeToken(id: string, options?: CallOptions): Promise<void>
+  revokeToken(id: string, options?: PlainCommandOptions): Promise<void>
   /** Who did what, newest first. */
   listAudit(filter?: AuditFilter): Listing<t.AuditRow, t.AuditPage>
   listNodes(options?: CallOptions): Promise<t.NodePage>

@@ -2,7 +2,13 @@ import type { Client } from './client.ts'
 import { RunlaneError } from './errors.ts'
 import { eventStream, isTerminal } from './events.ts'
 import { type Ask, Http, type HttpOptions, newKey, route, type QueryValue } from './http.ts'
-import type { CallOptions, ClientOptions, CommandOptions, ListOptions } from './options.ts'
+import type {
+  CallOptions,
+  ClientOptions,
+  CommandOptions,
+  ListOptions,
+  PlainCommandOptions,
+} from './options.ts'
 import { type Listing, listing, type Page } from './pages.ts'
 import { limitOf, now } from './time.ts'
 import type * as t from './types.ts'
@@ -176,15 +182,22 @@ const conversationsOf = (http: Http): Pick<Client, 'getAgentStatus' | 'cancelAge
   },
 })
 
+const remove = async (
+  http: Http,
+  path: string,
+  { reason, signal, idempotencyKey = newKey() }: PlainCommandOptions = {},
+): Promise<void> => {
+  const body = reason === undefined ? undefined : { reason }
+  await http.text({ method: 'DELETE', path, body, idempotencyKey, signal })
+}
+
 const agentsOf = (http: Http) =>
   ({
     listAgents: (options) => get(http, '/agents', options),
     getAgent: (name, options) => get(http, route`/agents/${name}`, options),
     declareAgent: (agent, { idempotencyKey = newKey(), signal } = {}) =>
       http.json({ method: 'POST', path: '/agents', body: agent, idempotencyKey, signal }),
-    deleteAgent: async (name, options) => {
-      await http.text({ method: 'DELETE', path: route`/agents/${name}`, ...options })
-    },
+    deleteAgent: async (name, options) => remove(http, route`/agents/${name}`, options),
     listMachines: (options) => get(http, '/machines', options),
     getMachine: (id, options) => get(http, route`/machines/${id}`, options),
     getMachineDiagram: (id, kind, options) => {
@@ -198,9 +211,7 @@ const administrationOf = (http: Http) =>
     createToken: (token, options) =>
       http.json({ method: 'POST', path: '/api/v1/admin/tokens', body: token, ...options }),
     listTokens: (options) => get(http, '/api/v1/admin/tokens', options),
-    revokeToken: async (id, options) => {
-      await http.text({ method: 'DELETE', path: route`/api/v1/admin/tokens/${id}`, ...options })
-    },
+    revokeToken: async (id, options) => remove(http, route`/api/v1/admin/tokens/${id}`, options),
     listAudit: ({ action, actor, since, ...options } = {}) =>
       list(http, '/api/v1/admin/audit', 'audit', options, { action, actor, since }),
     listNodes: (options) => get(http, '/api/v1/admin/nodes', options),

@@ -1,5 +1,6 @@
 import type { Hono } from 'hono'
 import { Refusal } from '../errors.ts'
+import type { Json } from '../json.ts'
 import { listAudit, recordAudit } from '../store/audit.ts'
 import { listAllNodes } from '../store/nodes.ts'
 import {
@@ -13,7 +14,7 @@ import { hashToken, newToken, tokenIdOf } from './access/tokens.ts'
 import { applied, refused } from './audit.ts'
 import * as contract from './contract/admin.ts'
 import type { Answer, Role } from './contract/endpoint.ts'
-import { makingKey, onceMade } from './idempotency.ts'
+import { makingKey, onceDeleted, onceMade } from './idempotency.ts'
 import { pageOf } from './page.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
@@ -71,13 +72,20 @@ export function adminRoutes(app: Hono, service: Service): void {
     return answer(200, { tokens, next_cursor: null })
   })
 
-  routes.on(contract.revokeToken, async ({ params: { id }, caller }) => {
-    const revoked = await revokeToken(reads, id, (before) =>
-      applied(caller, 'token.revoke', id, { before, after: null }),
+  routes.on(contract.revokeToken, async ({ c, params: { id }, body, caller }) => {
+    const key = makingKey(c, caller, body)
+    const auditOf = (before: Json) => ({
+      ...applied(caller, 'token.revoke', id, { before, after: null }),
+      reason: body.reason ?? null,
+    })
+    const deleted = await onceDeleted(
+      reads,
+      key,
+      () => revokeToken(reads, id, auditOf, key),
+      () => new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`),
     )
-    if (!revoked) throw new Refusal('not_found', `there is no token ${id.slice(0, 64)} in use`)
     access.forget()
-    return { status: 204 as const }
+    return deleted
   })
 
   routes.on(contract.listAudit, async ({ query: { cursor, limit, ...filter } }) => {

@@ -18,7 +18,7 @@ import { applied, refused } from './audit.ts'
 import { invalid } from './body.ts'
 import * as contract from './contract/agents.ts'
 import type { Answer } from './contract/endpoint.ts'
-import { makingKey, onceMade } from './idempotency.ts'
+import { makingKey, onceDeleted, onceMade } from './idempotency.ts'
 import { answer, Routes } from './routes.ts'
 import type { Service } from './service.ts'
 
@@ -75,19 +75,23 @@ export function agentRoutes(app: Hono, service: Service): void {
     })
   })
 
-  routes.on(contract.deleteAgent, async ({ params: { name }, caller }) => {
-    if (agents.findLocal(name) && !(await findDeclared(reads, name))) {
-      await recordAudit(reads, refused(caller, 'agent.delete', name, 'agent_exists'))
-      throw new Refusal(
-        'agent_exists',
-        `${name} is not a declared agent: it cannot be deleted here`,
-      )
+  routes.on(contract.deleteAgent, ({ c, params: { name }, body, caller }) => {
+    const key = makingKey(c, caller, body)
+    const reason = body.reason ?? null
+    const remove = async () => {
+      if (agents.findLocal(name) && !(await findDeclared(reads, name))) {
+        const row = refused(caller, 'agent.delete', name, 'agent_exists')
+        await recordAudit(reads, { ...row, reason })
+        const text = `${name} is not a declared agent: it cannot be deleted here`
+        throw new Refusal('agent_exists', text)
+      }
+      const auditOf = (earlier: Json) => ({
+        ...applied(caller, 'agent.delete', name, { before: audited(earlier), after: null }),
+        reason,
+      })
+      return deleteDeclared(reads, name, auditOf, key)
     }
-    const deleted = await deleteDeclared(reads, name, (earlier) =>
-      applied(caller, 'agent.delete', name, { before: audited(earlier), after: null }),
-    )
-    if (!deleted) throw unknownAgent(name)
-    return { status: 204 as const }
+    return onceDeleted(reads, key, remove, () => unknownAgent(name))
   })
 
   /** @throws Refusal validation_error, agent_exists, too_many_agents */

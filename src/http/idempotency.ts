@@ -15,7 +15,7 @@ const KEY_LENGTH_MAX = 255
 
 /**
  * The Idempotency-Key of a request and what it asks for. A key counts per caller and path, for as long as the run exists, or
- * thirty days where an agent or a token is made or many runs are acted on; requests are the same by meaning, not by spelling. @throws Refusal validation_error
+ * thirty days where an agent or a token is made or deleted or many runs are acted on; requests are the same by meaning, not by spelling. @throws Refusal validation_error
  */
 function requestKey(c: Context): string | undefined {
   const key = c.req.header('idempotency-key')
@@ -39,8 +39,8 @@ export function makingKey(c: Context, { name }: Caller, body: object): RequestKe
 }
 
 /**
- * Makes something, unless this caller has made it before under the same key; `make` answers `repeated` when the same request
- * came at the same time and was first. @throws Refusal idempotency_conflict
+ * Makes something (or deletes it: see `onceDeleted`), unless this caller has done so before under the same key; `make` answers
+ * `repeated` when the same request came at the same time and was first. @throws Refusal idempotency_conflict
  */
 export async function onceMade<A>(
   reads: Sql,
@@ -55,6 +55,28 @@ export async function onceMade<A>(
   const first = key && (await findRequest(reads, key))
   if (!key || !first) throw new Error('a repeated request has no first one')
   return again(targetOf(key, first))
+}
+
+/**
+ * The same for what is deleted: 204, whether by this request or by an earlier one under its key. `remove` answers false when it
+ * is not there, and then `missing` says so. @throws Refusal idempotency_conflict
+ */
+export async function onceDeleted(
+  reads: Sql,
+  key: RequestKey | undefined,
+  remove: () => Promise<boolean | 'repeated'>,
+  missing: () => Refusal,
+) {
+  const deleted = { status: 204 as const }
+  return onceMade<typeof deleted & { headers?: Record<string, string> }>(reads, key, {
+    named: false,
+    make: async () => {
+      const done = await remove()
+      if (done === false) throw missing()
+      return done === 'repeated' ? done : deleted
+    },
+    again: async () => ({ ...deleted, headers: replayedHeader(true) }),
+  })
 }
 
 interface Making<A> {

@@ -24,7 +24,7 @@ const problem = z
 
 const idempotencyKey = z.string().min(1).max(255).optional().meta({
   description:
-    'counts per caller, for as long as the run exists; for thirty days where an agent or a token is made',
+    'counts per caller, for as long as the run exists; for thirty days where an agent or a token is made or deleted or many runs are acted on',
 })
 
 const lastEventId = z
@@ -132,7 +132,7 @@ function answersOf(endpoint: Endpoint): Record<string, object> {
   })
   return Object.fromEntries(
     Object.entries(answers).map(([status, schema]) => {
-      if (schema === null) return [status, { description: 'done' }]
+      if (schema === null) return [status, { description: 'done', ...headers }]
       if (isMedia(schema))
         return [
           status,

@@ -2,7 +2,7 @@ import type { Json } from '../json.ts'
 import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
 import type { AuditDraft } from './flush.ts'
-import { keepRequest, type RequestKey } from './request-keys.ts'
+import { keepRequest, onceUnder, type RequestKey } from './request-keys.ts'
 
 /** An agent that was declared over HTTP. */
 export interface DeclaredRow {
@@ -53,18 +53,21 @@ export async function saveDeclared(
   })
 }
 
-/** True when there was one. The audit row is written with it. */
+/** True when there was one; `repeated` when a request had the key before. The audit row is written with it. */
 export async function deleteDeclared(
   sql: Sql,
   name: string,
   auditOf: (before: Json) => AuditDraft,
-): Promise<boolean> {
-  return sql.begin(async (transaction) => {
-    const [deleted] = await transaction<{ definition: Json }[]>`
-      delete from runlane.agents where name = ${name} returning definition`
-    if (deleted) await recordAudit(transaction, auditOf(deleted.definition))
-    return deleted !== undefined
-  })
+  key?: RequestKey,
+): Promise<boolean | 'repeated'> {
+  return sql.begin((transaction) =>
+    onceUnder(transaction, key, name, async () => {
+      const [deleted] = await transaction<{ definition: Json }[]>`
+        delete from runlane.agents where name = ${name} returning definition`
+      if (deleted) await recordAudit(transaction, auditOf(deleted.definition))
+      return deleted !== undefined
+    }),
+  )
 }
 
 /** Runs of these agents that are not over, by agent. */

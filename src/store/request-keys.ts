@@ -14,7 +14,7 @@ export interface KeptRequest {
   request_hash: string
 }
 
-/** How long a key counts that made an agent or a token. */
+/** How long a key counts that made or deleted an agent or a token, or acted on many runs. */
 const KEPT_DAYS = 30
 /** Keys that are forgotten with one request. */
 const FORGOTTEN_MAX = 1_000
@@ -45,6 +45,22 @@ export async function keepRequest(
     insert into runlane.request_keys (requested_by, key, request_hash, target, created_at)
     values (${key.requested_by}, ${key.text}, ${key.hash}, ${target}, runlane.now()) on conflict do nothing`
   return count > 0
+}
+
+/**
+ * Does something in this transaction, once under a key; `repeated` when another request has the key. What finds nothing to
+ * do (`act` answers false) leaves its key free.
+ */
+export async function onceUnder(
+  transaction: TransactionSql,
+  key: RequestKey | undefined,
+  target: string,
+  act: () => Promise<boolean>,
+): Promise<boolean | 'repeated'> {
+  if (key && !(await keepRequest(transaction, key, target))) return 'repeated'
+  const done = await act()
+  if (!done && key) await forgetRequest(transaction, key)
+  return done
 }
 
 /** Nothing was made under the key after all: it is free again. */

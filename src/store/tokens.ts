@@ -3,7 +3,7 @@ import type { Json } from '../json.ts'
 import { recordAudit } from './audit.ts'
 import type { Sql } from './database.ts'
 import type { AuditDraft } from './flush.ts'
-import { forgetRequest, keepRequest, type RequestKey } from './request-keys.ts'
+import { forgetRequest, keepRequest, onceUnder, type RequestKey } from './request-keys.ts'
 
 export interface TokenRow {
   id: string
@@ -75,17 +75,20 @@ export async function findTokenById(sql: Sql, id: string): Promise<TokenRow | un
   return row
 }
 
-/** True when it was in use until now. Its sessions end with it. */
+/** True when it was in use until now; `repeated` when a request had the key before. Its sessions end with it. */
 export async function revokeToken(
   sql: Sql,
   id: string,
   auditOf: (before: Json) => AuditDraft,
-): Promise<boolean> {
-  return sql.begin(async (transaction) => {
-    const revoked = await revoke(transaction, id)
-    if (revoked) await recordAudit(transaction, auditOf(shown(revoked)))
-    return revoked !== undefined
-  })
+  key?: RequestKey,
+): Promise<boolean | 'repeated'> {
+  return sql.begin((transaction) =>
+    onceUnder(transaction, key, id, async () => {
+      const revoked = await revoke(transaction, id)
+      if (revoked) await recordAudit(transaction, auditOf(shown(revoked)))
+      return revoked !== undefined
+    }),
+  )
 }
 
 async function revoke(transaction: TransactionSql, id: string): Promise<TokenRow | undefined> {

@@ -58,6 +58,22 @@ test('what carries no key is not repeated: whether it was done is left open', as
   expect((await direct.listTokens()).tokens.map(({ name }) => name)).toEqual(['once'])
 })
 
+test('a deletion whose answer is lost is carried out and audited once', async () => {
+  const { proxy, client } = await behindProxy(service)
+  const { id } = await direct.createToken({ name: 'leaving', role: 'viewer' })
+  await direct.declareAgent({ name: 'leaving', models: ['openai:gpt-5.2'] })
+  proxy.loseAnswers(1)
+  await client.revokeToken(id, { reason: 'left' })
+  proxy.loseAnswers(1)
+  await client.deleteAgent('leaving', { reason: 'left' })
+
+  expect(proxy.lost()).toBe(2)
+  for (const action of ['token.revoke', 'agent.delete'])
+    expect(await allOf(direct.listAudit({ action }))).toMatchObject([
+      { outcome: 'applied', reason: 'left' },
+    ])
+})
+
 test('a token asked for under a key is made once, and a lost secret is said to be lost', async () => {
   const { proxy, client } = await behindProxy(service)
   proxy.loseAnswers(1)

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { endpoint, ROLES } from './endpoint.ts'
 import { listOf, node } from './objects.ts'
-import { auditCursor, id, instant, json, limit, time } from './values.ts'
+import { auditCursor, id, instant, json, limit, reason, time } from './values.ts'
 
 const text = z.string()
 const role = z.enum(ROLES)
@@ -54,6 +54,8 @@ export const revokeToken = endpoint({
   role: 'admin',
   audits: 'token.revoke',
   does: 'revokes a token, and ends its sessions, streams and waits within five seconds',
+  keyed: true,
+  body: z.strictObject({ reason }),
   answers: { 204: null },
 })
 

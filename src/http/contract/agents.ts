@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { declaredAgent } from '../../agents/declared.ts'
 import { endpoint } from './endpoint.ts'
 import { listOf } from './objects.ts'
-import { jsonObject, time } from './values.ts'
+import { jsonObject, reason, time } from './values.ts'
 
 const text = z.string()
 
@@ -77,6 +77,8 @@ export const deleteAgent = endpoint({
   role: 'admin',
   audits: 'agent.delete',
   does: 'forgets a declared agent; runs of it that have not begun will fail with `unknown_agent`',
+  keyed: true,
+  body: z.strictObject({ reason }),
   answers: { 204: null },
   refuses: ['agent_exists'],
 })
