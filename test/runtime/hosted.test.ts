@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { RunEvent } from '../../machines/run-setup.ts'
 import type { Session } from '../../src/executors/local/session.ts'
 import type { RunActor } from '../../src/runtime/run/durable.ts'
 import { Hosted } from '../../src/runtime/run/hosted.ts'
@@ -8,6 +9,7 @@ import { Signals } from '../../src/runtime/run/signals.ts'
 import { Mailroom, type MailroomOptions } from '../../src/runtime/commands/mailroom.ts'
 import { freshDatabase } from '../support/fresh-database.ts'
 import { runDraft } from '../support/run-drafts.ts'
+import { messageOf } from '../support/run-messages.ts'
 import { type StoreStage, storeStage } from '../support/store-stage.ts'
 
 const url = await freshDatabase()
@@ -78,6 +80,17 @@ test('a run is seized once, in one step, or nothing of it is touched', async () 
   expect(hosted.isUnreported).toBe(false)
   // Nothing else is decided of it: the actor, which answers nobody here, is not even asked.
   expect(await hosted.decided({ type: 'cancel.requested', by: 'ana', reason: null })).toBe(false)
+})
+
+test('a run that only waits for its children is not said to call what has come back', async () => {
+  const { ledger } = await claimed()
+  const phaseAfter = (type: 'child.started' | 'tool.started' | 'tool.finished', nth: number) => {
+    expect(ledger.decide(messageOf({ type } as RunEvent, nth))).toBeDefined()
+    return [ledger.status, ledger.fields.phase]
+  }
+  expect(phaseAfter('child.started', 1)).toEqual(['waiting_on_child', 'waiting for scripted'])
+  expect(phaseAfter('tool.started', 2)).toEqual(['waiting_on_tool', 'calling search'])
+  expect(phaseAfter('tool.finished', 2)).toEqual(['waiting_on_child', null])
 })
 
 test('who waits for a decision on a run that leaves is answered', async () => {

@@ -217,7 +217,9 @@ export class Ledger extends RecordDraft {
 
   #changeStatus(from: RunStatus, to: RunStatus, message: RunMessage): void {
     if (from === to) return
-    if (to === 'running') this.fields.phase = null
+    // Only what it has come to by a call is told of already; what was said before is over.
+    const isCalling = to === 'waiting_on_tool' || (to === 'waiting_on_child' && from === 'running')
+    if (!isCalling) this.fields.phase = null
     if (to !== 'waiting_on_tool') this.fields.tool = null
     // SQL settles whether the run gets the turn of its lane at once, and tells which of the two it became.
     if (to === 'waiting_on_lane') {
