@@ -99,7 +99,10 @@ function sameTarget(
   )
 }
 
-/** The runs that this caller has made under these keys, when all of them are there. @throws Refusal idempotency_conflict */
+/**
+ * The runs that this caller has made under these keys, in one request, as far as they are still there: what was made as a whole
+ * and is partly deleted is not made again in part. Undefined when nothing is known of it. @throws Refusal idempotency_conflict
+ */
 export async function madeBefore(
   reads: Sql,
   { name }: Caller,
@@ -114,7 +117,7 @@ export async function madeBefore(
       { run_id: other.run_id },
     )
   }
-  return known.length === texts.length ? known.map(({ run_id }) => run_id) : undefined
+  return known.length > 0 ? known.map(({ run_id }) => run_id) : undefined
 }
 
 /** Of an answer to a repetition. */

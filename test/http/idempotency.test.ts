@@ -151,6 +151,32 @@ test('twenty batches at once with one key are one batch, in its order', async ()
   expect(await runsOf(conversation_id)).toHaveLength(10)
 })
 
+test('a batch of which some runs were deleted is answered with those that are left, and made again when none is', async () => {
+  const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} })
+  onTestFinished(() => sql.end())
+  const owners = ['a', 'b', 'c']
+  const runs = owners.map((owner) => scripted([], { owner, conversation_id: 'partly' }))
+  const ask = () => post('/runs/batch', { runs }, keyed('partly'))
+  const first = (await ask()).body.runs as Run[]
+  await Promise.all(first.map(({ run_id }) => waitForRun(run_id)))
+  const forget = async (gone: Run[]): Promise<void> => {
+    const ids = gone.map(({ run_id }) => run_id)
+    await sql`delete from runlane.agent_runs where run_id = any (${ids})`
+  }
+
+  await forget(first.slice(0, 2))
+  const again = await ask()
+  expect(again.status).toBe(200)
+  expect(again.headers.get('idempotent-replayed')).toBe('true')
+  expect(again.body.runs.map(({ run_id }: Run) => run_id)).toEqual([first[2]?.run_id])
+  expect(await runsOf('partly')).toHaveLength(1)
+
+  await forget(await runsOf('partly'))
+  const anew = await ask()
+  expect(anew.status).toBe(202)
+  expect(anew.body.runs).toHaveLength(3)
+})
+
 test('a key whose post replaced the input of a waiting run is remembered as well', async () => {
   const lane_key = 'coalesced'
   const holder = await createRun(scripted([{ think: 60_000 }], { lane_key }))
