@@ -113,7 +113,7 @@ export interface Client {
   extendRun(runId: string, byMs: number, options?: PlainCommandOptions): Promise<t.Commanded>
   /**
    * Cancels, recycles (for admins) or resumes the runs that fit a filter, up to 1,000 in a call: `results` has what became of
-   * each, and `next_cursor` goes on. A dry run unless `dryRun` is false.
+   * each, and `next_cursor` goes on. A dry run unless `dryRun` is false. A service has the runs that it created.
    * @throws {RunlaneError} `validation_error`, `idempotency_conflict`.
    */
   bulkRuns(

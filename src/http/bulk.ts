@@ -1,4 +1,6 @@
 import type { Hono } from 'hono'
+import { Refusal } from '../errors.ts'
+import { type ResumeFacts, resumeBlocker } from '../runtime/run/resume.ts'
 import {
   type BulkAction,
   type BulkFilter,
@@ -6,10 +8,11 @@ import {
   bulkRunsOf,
   orderBulk,
   previewBulk,
+  resumesOf,
 } from '../store/bulk.ts'
 import { demand } from './access/identity.ts'
 import { applied } from './audit.ts'
-import { bulkRuns, RUNS_PER_BULK_MAX, RUNS_SHOWN_MAX } from './contract/bulk.ts'
+import { bulkRuns, type ResumeRefusal, RUNS_PER_BULK_MAX, RUNS_SHOWN_MAX } from './contract/bulk.ts'
 import type { Answer } from './contract/endpoint.ts'
 import { makingKey, onceMade } from './idempotency.ts'
 import { carryOut } from './many.ts'
@@ -21,6 +24,8 @@ import type { Service } from './service.ts'
 interface Plan {
   /** One after the other, as the runs of the second may go on when those of the first are gone. */
   waves: string[][]
+  /** Runs that were named and that there are none of, for this caller. */
+  unknown: string[]
   next_cursor: string | null
 }
 
@@ -34,14 +39,19 @@ export function bulkRoutes(app: Hono, service: Service): void {
     const { action, filter: given, reason, dry_run, cursor } = body
     // What one call may do to one run, this one may do to many, and nothing else.
     if (action === 'recycle') demand(identity, 'admin')
-    const filter = { ...given, cursor }
+    const created_by = identity.role === 'service' ? identity.name : undefined
+    const filter = { ...given, cursor, created_by }
     if (dry_run) return preview(action, filter)
 
     const key = makingKey(c, caller, body)
     const act = async (plan: Plan) => {
-      const results = await carryOut(service, plan.waves, { caller, key }, (runId, keyed) =>
-        node.commands[action](runId, keyed, { reason }),
-      )
+      const unknown = new Set(plan.unknown)
+      const waves = [...plan.waves, plan.unknown]
+      const order = { kind: action, caller, reason, key }
+      const results = await carryOut(service, waves, order, async (runId, keyed) => {
+        if (unknown.has(runId)) throw new Refusal('not_found', `there is no run ${runId}`)
+        return node.commands[action](runId, keyed, { reason })
+      })
       const count = (outcome: string) => results.filter((one) => one.outcome === outcome).length
       return {
         ...{
@@ -76,14 +86,39 @@ export function bulkRoutes(app: Hono, service: Service): void {
     const matched = Object.values(by_status).reduce((sum, runs) => sum + runs, 0)
     const run_ids = first.flatMap(({ run_id, status }) => (status === null ? [] : [run_id]))
     const truncated = matched > RUNS_PER_BULK_MAX
-    return answer(200, { action, dry_run: true as const, matched, by_status, run_ids, truncated })
+    const found = { action, dry_run: true as const, matched, by_status, run_ids, truncated }
+    if (action !== 'resume') return answer(200, found)
+    const rows = await resumesOf(reads, filter, RUNS_PER_BULK_MAX)
+    return answer(200, { ...found, would_refuse: refusalsOf(rows) })
   }
+}
+
+/** How many of these runs a resume would be refused for, by its code. */
+function refusalsOf(rows: ResumeFacts[]): Partial<Record<ResumeRefusal, number>> {
+  const counts: Partial<Record<ResumeRefusal, number>> = {}
+  for (const row of rows) {
+    if (resumeBlocker(row) === null) continue
+    // Nothing else is in the way where it could be resumed without them.
+    const isAboutCalls = resumeBlocker({ ...row, unknown_calls: [] }) === null
+    const code = isAboutCalls ? 'unknown_tool_call' : 'not_resumable'
+    counts[code] = (counts[code] ?? 0) + 1
+  }
+  return counts
 }
 
 /** Those that wait in a lane go first: the end of the run before them would start them. */
 function planOf(found: BulkRun[]): Plan {
   const { page, next_cursor } = pageOf(found, RUNS_PER_BULK_MAX, ({ run_id }) => run_id)
-  const isWaiting = ({ status }: BulkRun): boolean => status === 'waiting_on_lane'
-  const waves = [page.filter(isWaiting), page.filter((run) => !isWaiting(run))]
-  return { waves: waves.map((wave) => wave.map(({ run_id }) => run_id)), next_cursor }
+  const {
+    waiting = [],
+    other = [],
+    unknown = [],
+  } = Object.groupBy(page, ({ status }) => {
+    if (status === null) return 'unknown'
+    return status === 'waiting_on_lane' ? 'waiting' : 'other'
+  })
+  const waves = [waiting, other]
+  return { waves: waves.map(idsOf), unknown: idsOf(unknown), next_cursor }
 }
+
+const idsOf = (runs: BulkRun[]): string[] => runs.map(({ run_id }) => run_id)

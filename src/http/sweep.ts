@@ -17,7 +17,8 @@ export function sweepRoute(app: Hono, service: Service): void {
     const { reason } = body
     const key = makingKey(c, caller, body)
     const act = async (stuck: string[]) => {
-      const results = await carryOut(service, [stuck], { caller, key }, (runId, keyed) =>
+      const order = { kind: 'recycle', caller, reason, key }
+      const results = await carryOut(service, [stuck], order, (runId, keyed) =>
         node.commands.recycle(runId, keyed, { reason }),
       )
       const run_ids = results.flatMap((one) => (one.outcome === 'applied' ? one.run_id : []))

@@ -66,6 +66,11 @@ export interface RunFilter {
 export const isOrphan = (sql: Sql) =>
   sql`(r.owner_epoch is not null and coalesce((r.chart -> 'context' -> 'orphan')::boolean, false))`
 
+/** Calls that a resume must not make again by itself: started, without an outcome, and unsafe. */
+export const unknownCallsOf = (sql: Sql) => sql`
+  array(select t.tool_call_id from runlane.agent_tool_results t
+    where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe' order by t.position)`
+
 /** What lists show of a run; each column counts a thousand times. */
 export const listedColumns = (sql: Sql) => sql`
   r.run_id, r.conversation_id, r.parent_run_id, r.root_run_id, r.agent, r.surface, r.created_by, r.owner, r.status, r.detail,
@@ -75,9 +80,7 @@ export const listedColumns = (sql: Sql) => sql`
   p.metadata, p.options ->> 'traceparent' as traceparent, p.options -> 'forked_from' as forked_from,
   (select n.node_id from runlane.nodes n where n.epoch = r.owner_epoch) as node_id, ${isOrphan(sql)} as orphan,
   (extract(epoch from coalesce(r.ended_at, runlane.now()) - r.created_at) * 1000)::float8 as age_ms,
-  case when r.status in ('failed', 'timed_out') then array(select t.tool_call_id from runlane.agent_tool_results t
-    where t.run_id = r.run_id and t.outcome = 'started' and t.kind = 'tool' and t.effects = 'unsafe'
-    order by t.position) else '{}' end as unknown_calls`
+  case when r.status in ('failed', 'timed_out') then ${unknownCallsOf(sql)} else '{}' end as unknown_calls`
 
 const viewColumns = (sql: Sql) => sql`
   ${listedColumns(sql)}, r.lane_position, r.holds_lane, r.run_at, r.owner_epoch, r.last_sequence, r.stuck_since,

@@ -47,6 +47,9 @@ const truncated = z
   .boolean()
   .meta({ description: `more runs fit than the ${RUNS_PER_BULK_MAX} of one call` })
 
+const resumeRefusal = z.enum(['not_resumable', 'unknown_tool_call'])
+export type ResumeRefusal = z.output<typeof resumeRefusal>
+
 const preview = z.object({
   action,
   dry_run: z.literal(true),
@@ -55,6 +58,12 @@ const preview = z.object({
   run_ids: z
     .array(z.string())
     .meta({ description: `the first ${RUNS_SHOWN_MAX} of them, newest first` }),
+  would_refuse: z
+    .partialRecord(resumeRefusal, count)
+    .optional()
+    .meta({
+      description: `of \`resume\`: how many of the first ${RUNS_PER_BULK_MAX} would be refused as they are now, by the code that says why`,
+    }),
   truncated,
 })
 
@@ -81,9 +90,9 @@ export const bulkRuns = endpoint({
   method: 'POST',
   path: '/runs/bulk',
   tag: 'Runs',
-  role: 'operator',
+  role: 'service',
   audits: 'agent_runtime.bulk',
-  does: 'cancels, recycles (admins) or resumes the runs that fit a filter, up to 1,000 in a call, with a result for each; a dry run unless `"dry_run": false`: how many by status, and the first ids',
+  does: 'cancels, recycles (admins) or resumes the runs that fit a filter (of a service, those that it created), up to 1,000 in a call, with a result for each; a dry run unless `"dry_run": false`: how many by status, and the first ids',
   keyed: true,
   body: z.strictObject({
     action,
