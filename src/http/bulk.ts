@@ -43,7 +43,8 @@ export function bulkRoutes(app: Hono, service: Service): void {
     const filter = { ...given, cursor, created_by }
     if (dry_run) return preview(action, filter)
 
-    const key = makingKey(c, caller, body)
+    // Of a caller whose role has changed it is another request: what an operator has ordered no service goes on with.
+    const key = makingKey(c, caller, { ...body, created_by: created_by ?? null })
     const act = async (plan: Plan) => {
       const unknown = new Set(plan.unknown)
       const waves = [...plan.waves, plan.unknown]

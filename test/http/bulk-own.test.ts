@@ -85,6 +85,19 @@ describe('a service', () => {
     expect(await admin.run(foreign.run_id)).toMatchObject({ attempt: 1 })
   })
 
+  test('does not go on with what its name has ordered as an operator', async () => {
+    const conversation_id = 'demoted'
+    const run = await later(theirs, conversation_id)
+    const key = { 'idempotency-key': 'demoted' }
+    await bulk(await as('moving', 'operator'), 'cancel', { conversation_id }, {}, key)
+    expect(await admin.waitForRun(run.run_id)).toMatchObject({ status: 'cancelled' })
+    const token = { name: 'moving', role: 'service', rotate: true }
+    const { body } = await admin.post('/api/v1/admin/tokens', token)
+    const demoted = api({ url: service.url, token: body.token })
+    const again = await bulk(demoted, 'cancel', { conversation_id }, {}, key)
+    expectProblem(again, { status: 409, code: 'idempotency_conflict' })
+  })
+
   test('recycles nothing, as it may not recycle one', async () => {
     for (const more of [{}, dry])
       expectProblem(await bulk(ours, 'recycle', { conversation_id: 'shared' }, more), {
