@@ -40,7 +40,7 @@ function toToolResult(row: CallRow) {
 
 /** Reading runs. */
 export function runRoutes(app: Hono, service: Service): void {
-  const { reads, node, agents } = service
+  const { reads, node } = service
   new Routes(app, service)
     .on(contract.listRuns, async ({ query }) => {
       // Read before the rows: a stream from this cursor repeats what the rows hold already, and misses nothing.
@@ -105,7 +105,6 @@ export function runRoutes(app: Hono, service: Service): void {
       const found = await diagnose(run_id, {
         read: (id) => waitFacts(reads, id),
         rules: node.rules,
-        limitsOf: async (agent) => (await agents.find(agent))?.timeouts,
       })
       if (!found) throw new Refusal('not_found', `there is no run ${run_id.slice(0, 64)}`)
       return answer(200, found)

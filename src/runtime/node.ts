@@ -23,7 +23,7 @@ import { Commands } from './commands/commands.ts'
 import { Committer } from './commit/committer.ts'
 import { Counts } from './commit/counts.ts'
 import { Creator } from './commands/create.ts'
-import { diagnosisRules, type Rules } from './diagnosis/clocks.ts'
+import type { Rules } from './diagnosis/clocks.ts'
 import { Feed } from './feed.ts'
 import { Hints } from './hints.ts'
 import { Host } from './run/host.ts'
@@ -78,7 +78,7 @@ export class RunlaneNode {
     const reads = database.runtime
     this.#options = options
     this.machine = options.machine ?? runMachine
-    this.rules = diagnosisRules(options)
+    this.rules = options
     this.#chronicle = new Chronicle(options)
     const { supervisor, readers, forcedEnds } = supervisorOf({
       ...options,
@@ -132,6 +132,7 @@ export class RunlaneNode {
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
       cancelTimeoutMs: options.cancelTimeoutMs,
+      watchdog: options.watchdog,
       monotonicMs: clock.monotonicMs,
       onFenced: (runId, epoch) => this.#chronicle.fenced(runId, epoch),
       log,

@@ -1,5 +1,5 @@
 import { rfc3339, type Sql } from './database.ts'
-import type { CheckpointType, RunStatus } from './rows.ts'
+import type { CheckpointType, RowClock, RunStatus } from './rows.ts'
 
 /** What the database knows about why a run waits; times are RFC 3339 text. */
 export interface WaitFacts {
@@ -21,12 +21,9 @@ export interface WaitFacts {
   tool: string | null
   attempt: number
   last_progress_at: string | null
-  /** Since when its session runs, by which the turn is measured: its last claim or adoption. */
-  session_since: string | null
-  turn_extended_ms: number
-  /** Its own limits for the clocks of the watchdog, and how long it may be stuck, such as `"30m"`. */
-  timeouts: { [C in 'reasoning' | 'tool' | 'turn']?: string } | null
-  execution_timeout_override: string | null
+  /** What its node counts with, as it was at `clock_at`; null: no clock counts. */
+  clock: RowClock | null
+  clock_at: string | null
   cancel_requested_at: string | null
   /** When the clock of its cancel began, which for a parent is its last child's end; null while one is not over. */
   cancel_since: string | null
@@ -56,6 +53,8 @@ export interface WaitFacts {
     last_seen_at: string
     lease_ms: number
     lease_over: boolean
+    /** Why it ends nobody at present although it would: too many of a class at once. */
+    systemic: string | null
   } | null
   ended_at: string | null
   /** When a result of it came that is kept and not applied: after its end. */
@@ -98,10 +97,7 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'holds_lane', r.holds_lane, 'lane_key', r.lane_key, 'stuck_reason', r.stuck_reason, 'stuck_since', r.stuck_since,
       'stuck_call', r.chart -> 'context' ->> 'stuck_call',
       'phase', r.phase, 'tool', r.tool, 'attempt', r.attempt, 'last_progress_at', r.last_progress_at,
-      'session_since', (select e.created_at from runlane.agent_events e where r.owner_epoch is not null
-        and e.run_id = r.run_id and e.event_type in ('lease_acquired', 'lease_lost') order by e.sequence desc limit 1),
-      'turn_extended_ms', r.turn_extended_ms, 'timeouts', p.options -> 'timeouts',
-      'execution_timeout_override', p.options ->> 'execution_timeout_override',
+      'clock', r.clock, 'clock_at', r.clock_at,
       'cancel_since', (select case when bool_and(c.ended_at is not null) is not false
           then greatest(r.cancel_requested_at, max(c.ended_at)) end
         from runlane.agent_runs c where c.parent_run_id = r.run_id and c.cancel_requested_at is not null),
@@ -139,7 +135,8 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'active', (select count(*)::int from runlane.agent_runs b where r.status = 'queued' and b.owner_epoch is not null
         and b.status <> 'waiting_on_child'),
       'owner', (select json_build_object('node_id', n.node_id, 'status', n.status, 'last_seen_at', n.last_seen_at,
-          'lease_ms', round(extract(epoch from n.lease_until - n.last_seen_at) * 1000), 'lease_over', n.lease_until < t.at) from runlane.nodes n where n.epoch = r.owner_epoch),
+          'lease_ms', round(extract(epoch from n.lease_until - n.last_seen_at) * 1000), 'lease_over', n.lease_until < t.at,
+          'systemic', n.systemic) from runlane.nodes n where n.epoch = r.owner_epoch),
       'calls', (select coalesce(json_agg(json_build_object('tool_call_id', t.tool_call_id, 'tool', t.tool,
           'started_at', t.started_at) order by t.position), '[]')
         from runlane.agent_tool_results t where t.run_id = r.run_id and t.kind = 'tool' and t.outcome = 'started'),
@@ -158,7 +155,7 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
           'name', w.name, 'prompt', w.prompt, 'created_at', w.created_at, 'expires_at', w.expires_at) order by w.created_at), '[]')
         from runlane.waitpoints w where w.run_id = r.run_id and w.status = 'pending')
     ) as facts
-    from runlane.agent_runs r join runlane.agent_run_payloads p using (run_id), (select runlane.now() as at) as t
+    from runlane.agent_runs r, (select runlane.now() as at) as t
     where r.run_id = ${runId}`
   return row && withTimes(row.facts)
 }
@@ -173,6 +170,6 @@ function withTimes(facts: WaitFacts): WaitFacts {
 
 const TIMES: ReadonlySet<string> = new Set([
   ...['status_since', 'stuck_since', 'run_at', 'last_progress_at', 'cancel_requested_at', 'now'],
-  ...['session_since', 'cancel_since', 'late_result_at'],
+  ...['clock_at', 'cancel_since', 'late_result_at'],
   ...['ended_at', 'paused_at', 'last_seen_at', 'started_at', 'created_at', 'expires_at'],
 ])

@@ -72,6 +72,7 @@ export interface RowChange {
   children: number
   /** The run itself has moved; false for what the watchdog alone has to say. */
   progress: boolean
+  clock: HostedRow['clock']
   model: string | null
   input_tokens: number
   output_tokens: number

@@ -35,6 +35,24 @@ export interface EncodedChart {
   context: Json
 }
 
+/**
+ * The clock that has found a run stuck, or else the one that is over first, as its own node counts: at the moment of
+ * `clock_at`, in milliseconds.
+ */
+export interface RowClock {
+  /** What it is stuck with, or will be: `turn.timeout(600s)`. */
+  reason: string
+  /** The call that it is about, if it is about one. */
+  tool_call_id: string | null
+  /** How long it may take, and has taken; null: what it was found by is over. */
+  limit_ms: number | null
+  age_ms: number | null
+  /** Until it is flagged or, being stuck, ended; null: that does not come by itself. */
+  left_ms: number | null
+  /** It does not count on for the moment. */
+  stands: boolean
+}
+
 /** A row of agent_runs. Times are RFC 3339 text. */
 export interface RunRow {
   run_id: string
@@ -88,6 +106,9 @@ export interface RunRow {
   status_since: string
   last_heartbeat_at: string | null
   last_progress_at: string | null
+  /** Null: no clock counts. */
+  clock: RowClock | null
+  clock_at: string | null
 }
 
 /** Where a fork comes from; the run may have been deleted since. */

@@ -15,7 +15,9 @@ import {
 } from './rows.ts'
 
 /** What only the host of a run reads: the chart is by far the longest part of a row, and a list may have a thousand. */
-type Inner = 'chart' | 'line_events' | 'line_since' | 'version' | 'record_id'
+type Inner =
+  | ('chart' | 'line_events' | 'line_since' | 'version' | 'record_id')
+  | ('clock' | 'clock_at')
 
 /** A run as callers see it: the row, its metadata, and who hosts it. */
 export interface RunView extends Omit<RunRow, Inner> {

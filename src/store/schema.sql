@@ -72,7 +72,9 @@ create table runlane.agent_runs (
   stuck_since timestamp with time zone,
   turn_extended_ms bigint not null default 0,
   children integer not null default 0,
-  detached boolean not null default false
+  detached boolean not null default false,
+  clock jsonb,
+  clock_at timestamp with time zone
 ) with (fillfactor=70, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 
 create table runlane.agent_tool_results (

@@ -20,8 +20,6 @@ const MOVES = 5
 const OPTIONS = { leaseMs: 500, concurrency: 60, cancelTimeoutMs: 500 }
 const RULES: Rules = {
   ...OPTIONS,
-  limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
-  autoTerminate: { mode: 'off' },
   queueTimeoutMs: 3_600_000,
   recovery: 'auto',
 }

@@ -19,6 +19,11 @@ beforeAll(async () => {
 })
 afterAll(() => store.close())
 
+const WATCHDOG = {
+  limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
+  autoTerminate: { mode: 'off' },
+} as const
+
 /** A run of this node as it is after its claim: nothing of it has begun. */
 const claimed = async (): Promise<Hosted> => {
   const epoch = await store.node()
@@ -28,7 +33,12 @@ const claimed = async (): Promise<Hosted> => {
   const actor = { send: () => {} } as unknown as RunActor
   const reports = new Reports(async () => undefined)
   const signals = new Signals(row.run_id, async () => [])
-  return new Hosted(actor, Ledger.restore(row), { reports, signals, now: 0 })
+  return new Hosted(actor, Ledger.restore(row), {
+    reports,
+    signals,
+    watchdog: WATCHDOG,
+    monotonicMs: () => 0,
+  })
 }
 const performed = (probe: () => 'alive' | 'absent'): Session => ({
   silentMs: 0,

@@ -5,8 +5,6 @@ import type { WaitFacts } from '../../src/store/diagnosis.ts'
 
 const AT = '2026-01-01T00:00:00.000Z'
 const RULES = {
-  limits: { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 },
-  autoTerminate: { mode: 'off' },
   queueTimeoutMs: 3_600_000,
   cancelTimeoutMs: 180_000,
   concurrency: 200,
@@ -18,14 +16,17 @@ const WELL: WaitFacts = {
   ...{ run_id: 'run', status: 'running', detail: null, status_since: AT, now: AT, agent: 'a' },
   ...{ run_at: null, holds_lane: true, lane_key: 'lane', stuck_reason: null, stuck_since: null },
   stuck_call: null,
-  ...{ phase: null, tool: null, attempt: 1, last_progress_at: AT, session_since: AT },
-  ...{ turn_extended_ms: 0, timeouts: null, execution_timeout_override: null, paused_ms: 0 },
+  ...{ phase: null, tool: null, attempt: 1, last_progress_at: AT, clock: null, clock_at: null },
+  paused_ms: 0,
   ...{ cancel_requested_at: null, cancel_since: null, holder: null, ahead: 0, serving: 1 },
   queue: {
     ...{ name: 'default', concurrency: null, active: 0, paused: false },
     ...{ paused_by: null, paused_at: null, paused_reason: null },
   },
-  owner: { node_id: 'n1', status: 'serving', last_seen_at: AT, lease_ms: 5_000, lease_over: false },
+  owner: {
+    ...{ node_id: 'n1', status: 'serving', last_seen_at: AT, lease_ms: 5_000 },
+    ...{ lease_over: false, systemic: null },
+  },
   ...{
     active: 1,
     ended_at: null,
@@ -130,15 +131,50 @@ test.each([
   },
 )
 
-test('the clocks of the agent count where it is known, and where it is not that is said', async () => {
-  const of = async (limitsOf?: () => Promise<{ reasoning: string } | undefined>) =>
-    (await diagnose('run', { read: async () => WELL, rules: RULES, ...(limitsOf && { limitsOf }) }))
-      ?.causes[0]
-  expect(await of(async () => ({ reasoning: '5s' }))).toMatchObject({
-    limit: 5_000,
+const CLOCK = { tool_call_id: null, limit_ms: 5_000, age_ms: 1_000, stands: false }
+const LATER = '2026-01-01T00:00:02.000Z'
+const causeOf = async (more: Partial<WaitFacts>) => {
+  const facts = { ...WELL, clock_at: AT, now: LATER, ...more }
+  return (await diagnose('run', { read: async () => facts, rules: RULES }))?.causes[0]
+}
+
+test('a clock that the row has goes on from there, and where it has none that is said', async () => {
+  const clock = { ...CLOCK, reason: 'reasoning.no_progress(5s)', left_ms: 4_000 }
+  expect(await causeOf({ clock })).toMatchObject({
+    ...{ limit: 5_000, current: 3_000 },
+    ...{ since: '2025-12-31T23:59:59.000Z', deadline: '2026-01-01T00:00:04.000Z' },
     evidence: 'It works. Its next deadline: reasoning.no_progress(5s).',
   })
-  expect((await of(async () => undefined))?.evidence).toContain('(but for limits of its agent)')
+  expect((await causeOf({}))?.evidence).toBe(
+    'It works. Its executor is about to begin it: no clock counts before.',
+  )
+})
+
+test('what is stuck is not said to be ended where its node spares all of its kind', async () => {
+  const reason = 'tool_call.timeout(1s)'
+  const of = (systemic: string | null) =>
+    causeOf({
+      ...{
+        ...stuck(reason),
+        status: 'waiting_on_tool',
+        clock: { ...CLOCK, reason, left_ms: 4_000 },
+      },
+      owner: { ...(WELL.owner ?? never()), systemic },
+    })
+  const ended = { deadline: '2026-01-01T00:00:04.000Z' }
+  expect(await of(null)).toMatchObject(ended)
+  expect(await of('turn: 30 of 40 runs')).toMatchObject(ended)
+  for (const held of ['tool: 30 of 30 runs', 'all: 30 of 40 runs']) {
+    const found = await of(`heartbeat: 1 of 1 runs, ${held}`)
+    expect(found?.deadline).toBeNull()
+    expect(found?.evidence).toContain(`too many at once (${held})`)
+  }
+})
+
+test('what a run is stuck with stands still while it waits for its children', async () => {
+  const clock = { ...CLOCK, reason: 'turn.timeout(5s)', age_ms: 6_000, left_ms: null, stands: true }
+  const found = await causeOf({ ...stuck(clock.reason), status: 'waiting_on_child', clock })
+  expect(found).toMatchObject({ limit: 5_000, current: 6_000, deadline: null })
 })
 
 test('the worst gates come first in the list, and merely to progress last', () => {

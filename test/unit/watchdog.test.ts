@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { OwnLimits } from '../../src/runtime/supervision/clocks.ts'
-import {
-  type AutoTerminate,
-  Watchdog,
-  type Watched,
-} from '../../src/runtime/supervision/watchdog.ts'
+import type { AutoTerminate, OwnLimits } from '../../src/runtime/supervision/clocks.ts'
+import { Watchdog, type Watched } from '../../src/runtime/supervision/watchdog.ts'
 import { ticking } from '../support/ticking.ts'
 
 const LIMITS = { reasoning: 30_000, tool: 150_000, turn: 600_000, executor: 15_000 }
@@ -52,6 +48,7 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
         Object.assign(run, calm)
       }
     },
+    tell: () => {},
     ...facts,
   }
   const outside = { away: false }

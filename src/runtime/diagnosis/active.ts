@@ -1,35 +1,37 @@
 import { type Finding, finding, missing } from './cause.ts'
-import { ageMs, cancelClock, type Facts, nextClock, passedClock, stuckClock } from './clocks.ts'
+import { ageMs, cancelClock, type Facts, spared, stuckClock, watchdogClock } from './clocks.ts'
 import { standing } from './line.ts'
 
 /** Of a run that works by itself: what is wrong, or else how it gets on. */
 export function workingCauses(facts: Facts, doing: string): Finding[] {
   const bad = [...stuckCauses(facts), ...lostCauses(facts)]
   if (bad.length > 0) return bad
-  const { reason = null, ...clock } = nextClock(facts) ?? {}
-  const unknown = facts.agent_limits === null ? ' (but for limits of its agent)' : ''
-  const next = reason === null ? '' : ` Its next deadline: ${reason}${unknown}.`
+  const { reason, call: _call, ...clock } = watchdogClock(facts) ?? {}
+  const next = reason === undefined ? NOT_BEGUN : nextDeadline(reason)
   const more = { since: facts.last_progress_at, holder: facts.owner?.node_id ?? null, ...clock }
   return [finding('progressing', `${doing.replace(/\.$/, '')}.${next}`, null, more)]
 }
 
+const NOT_BEGUN = ' Its executor is about to begin it: no clock counts before.'
+const nextDeadline = (reason: string): string => ` Its next deadline: ${reason}.`
+
 export function toolCauses(facts: Facts): Finding[] {
   const { calls, status_since, stuck_reason } = facts
-  const [first] = calls
-  const stuck = stuckCauses(facts)
-  const trouble = [...stuck, ...lostCauses(facts)]
+  const trouble = [...stuckCauses(facts), ...lostCauses(facts)]
   // A call that is stuck is told of once.
   if (stuck_reason !== null && stuckClock(stuck_reason) === 'tool') return trouble
-  const { reason: _reason, ...clock } = nextClock(facts) ?? {}
+  // Where something is wrong already, nobody waits for the next clock.
+  const clock = trouble.length === 0 ? watchdogClock(facts) : null
+  const call = calls.find((one) => one.tool_call_id === clock?.call) ?? calls[0]
+  const next = clock ? nextDeadline(clock.reason) : ''
   const waiting = finding(
     'tool.in_flight',
-    `Waiting for ${callsOf(facts)}.`,
+    `Waiting for ${callsOf(facts)}.${next}`,
     'wait for it, or cancel the run',
     {
-      since: first?.started_at ?? status_since,
-      holder: first?.tool_call_id ?? null,
-      // What is over already has a cause of its own.
-      ...(stuck.length === 0 ? clock : {}),
+      since: call?.started_at ?? status_since,
+      holder: call?.tool_call_id ?? null,
+      ...(clock && { limit: clock.limit, current: clock.current, deadline: clock.deadline }),
     },
   )
   return [...trouble, waiting]
@@ -100,12 +102,17 @@ function stuckCauses(facts: Facts): Finding[] {
   const isCall = gate === 'tool.in_flight'
   const calls = facts.calls.filter((one) => stuck_call === null || one.tool_call_id === stuck_call)
   const what = isCall ? `its call of ${callsOf({ ...facts, calls })}` : 'it'
-  const evidence = `The watchdog found ${what} stuck: ${stuck_reason}.`
+  const held = spared(facts, stuck_reason)
+  const holds =
+    held === null
+      ? ''
+      : ` Its node ends none of these at present, since they are too many at once (${held}).`
+  const { limit = null, current = null, deadline = null } = watchdogClock(facts) ?? {}
   return [
-    finding(gate, evidence, action, {
+    finding(gate, `The watchdog found ${what} stuck: ${stuck_reason}.${holds}`, action, {
       since: stuck_since,
       holder: (isCall ? calls[0]?.tool_call_id : owner?.node_id) ?? null,
-      ...passedClock(facts, stuck_reason),
+      ...{ limit, current, deadline: held === null ? deadline : null },
       severity: isCall ? 'model.no_progress' : gate,
     }),
   ]

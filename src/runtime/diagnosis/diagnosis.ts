@@ -1,6 +1,5 @@
 import { isTerminal, type RunStatus } from '../../store/rows.ts'
 import type { WaitFacts } from '../../store/diagnosis.ts'
-import type { OwnLimits } from '../supervision/clocks.ts'
 import { cancelCauses, toolCauses, waitingOnChildCauses, workingCauses } from './active.ts'
 import { type Cause, type Finding, finding, missing, worstFirst } from './cause.ts'
 import type { Facts, Rules } from './clocks.ts'
@@ -19,8 +18,6 @@ export interface DiagnosisSources {
   /** The facts of a run, so that the chain can be followed. */
   read: (runId: string) => Promise<WaitFacts | undefined>
   rules: Rules
-  /** The clocks of an agent; undefined where the agent is not known. */
-  limitsOf?: (agent: string) => Promise<OwnLimits | undefined>
 }
 
 /** A finding and the run that it is about. */
@@ -33,7 +30,7 @@ const CHAIN_MAX = 20
 /** Why a run is where it is; a run that waits for itself is a `cycle`. Undefined: there is no such run. */
 export async function diagnose(
   runId: string,
-  { read, rules, limitsOf }: DiagnosisSources,
+  { read, rules }: DiagnosisSources,
 ): Promise<Diagnosis | undefined> {
   const first = await read(runId)
   if (!first) return undefined
@@ -43,8 +40,7 @@ export async function diagnose(
   const follow = async (facts: WaitFacts, above: readonly string[]): Promise<void> => {
     const { run_id } = facts
     seen.add(run_id)
-    const agent_limits = (await limitsOf?.(facts.agent)) ?? null
-    const own = worstFirst(causesOf({ ...facts, rules, agent_limits }))
+    const own = worstFirst(causesOf({ ...facts, rules }))
     found.push(...own.map((one) => ({ ...one, run_id })))
     for (const next of waitedFor(facts)) {
       if (next === run_id || above.includes(next)) {

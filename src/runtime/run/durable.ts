@@ -5,6 +5,7 @@ import type { RecordSource } from '../commit/batch.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
+import type { ToldClock } from './told-clock.ts'
 
 /** Told to whoever sent a message: once its decision is committed, or that it never will be. */
 export type Settled = (refusal?: 'not_accepted' | 'record_refused' | 'fenced') => void
@@ -20,6 +21,8 @@ type CommitEvent =
   | { type: 'record.refused'; reason: 'fenced' | 'data'; message: string }
   /** Performs the effects of decisions that SQL has committed: what a claim asks for. */
   | { type: 'effects.due'; effects: RunEffect[] }
+  /** Its row is to be written, though nothing is decided. */
+  | { type: 'record.wanted' }
   /** Answered when everything decided so far is committed. */
   | { type: 'barrier.asked'; settled: Settled }
   /** The host has let go of the run: the actor ends. */
@@ -36,6 +39,8 @@ export interface DurableHost {
   committer: Committer
   /** After the commit of the decision that named it, and only then. */
   perform(effect: RunEffect, actor: RunActor): void
+  /** What its row says of its clocks; undefined when it is no longer hosted here. */
+  clockOf(actor: RunActor): ToldClock | undefined
   /** The run is no longer hosted here: parked, handed over, ended, or owned by another node. */
   leave(actor: RunActor, reason: 'settled' | 'fenced'): void
 }
@@ -98,6 +103,7 @@ class CommitDesk implements RecordSource {
     if (event.type === 'record.refused') return this.#refused(event.reason, event.message)
     if (event.type === 'barrier.asked') return this.#barrier(event.settled)
     if (event.type === 'actor.released') return this.close()
+    if (event.type === 'record.wanted') return this.#touch()
     if (event.type === 'effects.due')
       return event.effects.forEach((effect) => this.#host.perform(effect, this.#actor))
     if (event.type === 'decision.asked') return this.#decide(event.messages, event.settled)
@@ -118,7 +124,7 @@ class CommitDesk implements RecordSource {
     this.#taken = { effects: this.#effects, waiting: this.#waiting }
     this.#effects = []
     this.#waiting = []
-    return this.#ledger.take()
+    return this.#ledger.take(this.#host.clockOf(this.#actor)?.take())
   }
 
   committed(): void {
@@ -159,6 +165,11 @@ class CommitDesk implements RecordSource {
     else settled()
   }
 
+  #touch(): void {
+    this.#ledger.touch()
+    this.#enlist()
+  }
+
   #enlist(): void {
     if (!this.#inFlight && this.#ledger.dirty) this.#host.committer.enlist(this)
   }
@@ -166,6 +177,7 @@ class CommitDesk implements RecordSource {
   #committed(): void {
     this.#inFlight = false
     this.#ledger.settle()
+    this.#host.clockOf(this.#actor)?.settle()
     const { effects, waiting } = this.#taken
     this.#taken = { effects: [], waiting: [] }
     for (const effect of effects) this.#host.perform(effect, this.#actor)

@@ -7,6 +7,7 @@ import type { CallRow } from '../../store/rows.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Lease } from '../lease.ts'
 import type { Logger } from '../log.ts'
+import type { WatchdogRules } from '../supervision/clocks.ts'
 import type { ReadSignals } from './signals.ts'
 
 export interface HostOptions {
@@ -27,6 +28,8 @@ export interface HostOptions {
   recovery: 'auto' | 'manual'
   maxCrashes: number
   cancelTimeoutMs: number
+  /** What the watchdog of this node goes by. */
+  watchdog: WatchdogRules
   monotonicMs: () => number
   /** The commit of a decision was refused: the run is another node's. */
   onFenced(runId: string, epoch: number | null): void

@@ -12,6 +12,9 @@ import { staleCancel } from './verdicts.ts'
 import { sessionPort } from './session-port.ts'
 import { askForSignals, Signals } from './signals.ts'
 
+/** Within so long most attempts have something to record: their clocks go with that. */
+const FIRST_RECORD_MS = 100
+
 /**
  * The runs that this node owns, as actors of its system, and the effects that their charts name. An effect is performed
  * only while the lease is held; a run that turns out to be another node's is dropped without a trace.
@@ -28,6 +31,7 @@ export class Host {
     this.#logic = durable({
       committer: options.committer,
       perform: (effect, actor) => this.#perform(effect, actor.id),
+      clockOf: (actor) => this.#hosted.get(actor.id)?.told,
       leave: (actor, reason) => {
         if (reason === 'fenced') this.#fenced(actor.id)
         this.#leave(actor.id, reason)
@@ -162,7 +166,8 @@ export class Host {
     const hosted = new Hosted(actor, ledger, {
       reports: new Reports((childRunId) => this.#options.loadReport(childRunId)),
       signals: new Signals(row.run_id, this.#options.readSignals),
-      now: this.#options.monotonicMs(),
+      watchdog: this.#options.watchdog,
+      monotonicMs: this.#options.monotonicMs,
     })
     if (ledger.status === 'cancel_requested') hosted.cancelledAt = this.#options.monotonicMs()
     this.#hosted.set(row.run_id, hosted)
@@ -230,7 +235,10 @@ export class Host {
       actor: hosted.actor,
       lease,
       isOpen,
-      onBegun: () => hosted.vitals.begin(monotonicMs()),
+      onBegun: () => {
+        hosted.vitals.begin(monotonicMs())
+        setTimeout(() => isOpen() && hosted.tellClock(), FIRST_RECORD_MS).unref()
+      },
       fed: () => hosted.fed(isOpen, monotonicMs),
       reportOf: (childRunId) => hosted.reports.of(childRunId),
       signals: hosted.signals,

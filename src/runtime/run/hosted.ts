@@ -9,9 +9,12 @@ import { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 import type { Reports } from './reports.ts'
 import type { Signals } from './signals.ts'
+import { ToldClock } from './told-clock.ts'
 import { Vitals } from './vitals.ts'
+import { watchedOf } from './watched.ts'
 import type { Performing } from '../supervision/audience.ts'
-import type { Watched } from '../supervision/watchdog.ts'
+import type { WatchdogRules } from '../supervision/clocks.ts'
+import { rowClockOf } from '../supervision/row-clock.ts'
 import { within } from '../../within.ts'
 
 /** How long an executor may take to say how a run has ended. */
@@ -20,6 +23,13 @@ const RESULT_MS = 5_000
 /** Surfaces behind which somebody sits and reads. */
 const READ_SURFACES: ReadonlySet<string> = new Set(['chat', 'playground'])
 
+export interface HostedOptions {
+  reports: Reports
+  signals: Signals
+  watchdog: WatchdogRules
+  monotonicMs: () => number
+}
+
 /** One run that this node owns. */
 export class Hosted {
   readonly actor: RunActor
@@ -27,6 +37,8 @@ export class Hosted {
   readonly vitals: Vitals
   readonly reports: Reports
   readonly signals: Signals
+  /** What its row says of its clocks. */
+  readonly told: ToldClock
   session: Session | null = null
   /** Counts sessions: what an earlier one still sends is dropped. */
   sessions = 0
@@ -47,13 +59,16 @@ export class Hosted {
   constructor(
     actor: RunActor,
     ledger: Ledger,
-    { reports, signals, now }: { reports: Reports; signals: Signals; now: number },
+    { reports, signals, watchdog, monotonicMs }: HostedOptions,
   ) {
     this.actor = actor
     this.ledger = ledger
     this.reports = reports
     this.signals = signals
-    this.vitals = new Vitals(now)
+    this.vitals = new Vitals(monotonicMs())
+    const clockAt = (at: number) =>
+      this.isActive ? rowClockOf(watchedOf(this, at), watchdog, at) : null
+    this.told = new ToldClock(clockAt, monotonicMs)
   }
 
   /** A stuck run starts nothing new. One that is told to end may go on to its next boundary, where it ends. */
@@ -91,6 +106,12 @@ export class Hosted {
     if (message.type !== 'session.exited' || this.ledger.status !== 'cancel_requested') return
     this.exited = true
     this.endSession()
+  }
+
+  /** Its row says what the watchdog counts with, or is written so. */
+  tellClock(): void {
+    if (!this.seized && this.ledger.isSettled && this.told.isUntrue)
+      this.actor.send({ type: 'record.wanted' })
   }
 
   /** Has a message decided that came from elsewhere; answers as `decided` does. */
@@ -248,39 +269,6 @@ export class Hosted {
       orphanSince: this.vitals.orphanAt,
       onOrphan: this.session.onOrphan,
       send: (...messages) => this.send(...messages),
-    }
-  }
-
-  watched(now: number): Watched {
-    const { status, row, fields, chart } = this.ledger
-    const { stuck_clock, stuck_reason, stuck_call } = chart.context
-    const { vitals } = this
-    vitals.look(status, now)
-    vitals.stuck = stuck_clock && { at: now, judged: false, ...vitals.stuck, clock: stuck_clock }
-    const { stuck, begun, turnSince, turnLimitFrom, movedAt, calls } = vitals
-    return {
-      runId: this.ledger.runId,
-      status,
-      stuckClock: stuck_clock,
-      stuckReason: stuck_reason,
-      stuckCall: stuck_call,
-      stuckSince: stuck?.at ?? null,
-      judged: stuck?.judged ?? false,
-      override: row.options.execution_timeout_override ?? null,
-      begun,
-      turnSince,
-      turnExtraMs: fields.turn_extended_ms,
-      turnLimitFrom,
-      movedAt,
-      calls,
-      executorSilentMs: this.session?.silentMs ?? 0,
-      probe: this.session?.probe() ?? 'unknown',
-      own: { agent: this.session?.timeouts ?? {}, run: row.options.timeouts ?? {} },
-      forgive: (ms) => vitals.forgive(ms),
-      send: (message) => {
-        if (message.type === 'verdict.noted' && stuck) stuck.judged = true
-        this.send(message)
-      },
     }
   }
 }

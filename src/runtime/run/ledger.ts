@@ -2,7 +2,7 @@ import { runMachine, type RunMachine } from '../../../machines/run.ts'
 import { RUN_EFFECTS, type RunEffect, type RunFact } from '../../../machines/run-setup.ts'
 import { newRecordId } from '../../ids.ts'
 import type { RunRecord } from '../../store/flush.ts'
-import { isTerminal, type HostedRow, type RunStatus } from '../../store/rows.ts'
+import { isTerminal, type HostedRow, type RowClock, type RunStatus } from '../../store/rows.ts'
 import { encodeChart, restoreChart, statusOf, type RunSnapshot } from './codec.ts'
 import { endOfCancel } from './cancelled.ts'
 import { auditedRun } from './audited.ts'
@@ -138,8 +138,11 @@ export class Ledger extends RecordDraft {
     this.event('command_applied', 1, { command_id, kind: letter.kind, by, reason, status, outcome })
   }
 
-  /** Takes the record that is due. Version and sequence go on from it, whatever becomes of it. */
-  take(): RunRecord {
+  /**
+   * Takes the record that is due, with the clock that counts for its run, if one does. Version and sequence go on from it,
+   * whatever becomes of it.
+   */
+  take(clock: RowClock | null = null): RunRecord {
     const { joinsFrom, progress, ...rows } = this.open()
     this.draft = null
     const { status, fields } = this
@@ -174,6 +177,7 @@ export class Ledger extends RecordDraft {
         turn_extended_ms: fields.turn_extended_ms,
         children: fields.children,
         progress,
+        clock,
         model: fields.model,
         input_tokens: fields.input_tokens,
         output_tokens: fields.output_tokens,

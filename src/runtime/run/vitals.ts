@@ -96,6 +96,13 @@ export class Vitals {
     this.#waitsSince = status === 'waiting_on_child' ? now : null
   }
 
+  /** It is stuck by this clock, or not any more. */
+  flag(clock: WatchdogClock | null, now: number): void {
+    if (clock === null) this.stuck = null
+    else if (this.stuck) this.stuck.clock = clock
+    else this.stuck = { at: now, clock, judged: false }
+  }
+
   /** An operator gives its turn more time, beside the `extraMs` that it has been given before. */
   extend(extraMs: number, status: RunStatus, now: number): void {
     this.look(status, now)

@@ -38,61 +38,128 @@ export interface Clocked {
   own: { readonly agent: OwnLimits; readonly run: OwnLimits }
 }
 
-/** What a clock has found. */
-export interface Finding {
+/** What the clock of auto-termination reads of a run; times are monotonic milliseconds. */
+export interface Flagged {
+  status: RunStatus
+  /** The clock that has found it stuck; null while all is well. */
+  stuckClock: WatchdogClock | null
+  stuckReason: string | null
+  /** The tool call that it is about, if it is about one. */
+  stuckCall: string | null
+  /** Since when it is stuck. */
+  stuckSince: number | null
+  /** How long this run may be stuck, such as `"30m"`, whatever holds for others. */
+  override: string | null
+}
+
+export type AutoTerminate =
+  | { readonly mode: 'off' }
+  | { readonly mode: 'on' | 'shadow'; readonly afterMs: number }
+
+/** What a watchdog goes by. */
+export interface WatchdogRules {
+  limits: WatchdogLimits
+  /** Whether runs that are stuck for so long are ended, or only told of. */
+  autoTerminate: AutoTerminate
+}
+
+/** A clock of a run, running or over; times are monotonic milliseconds. */
+export interface Running {
   clock: WatchdogClock
-  stuck_reason: string
+  /** What it is called where it has found something. */
+  name: string
   tool_call_id: string | null
+  /** What it is set to. */
   limit_ms: number
-  silentMs: number
+  /** What was added to that. */
+  extended_ms: number
+  since: number
+  /** It has found something when this is past. */
+  over: number
 }
 
 /** How long a call that ends by a time-out of its own may take to do so. */
 const ENDING_MS = 2_000
+/** An executor that lives has a pulse many times within this: its clock is of interest only when it has none. */
+const PULSE_MS = 500
 
-export function findingOf(run: Clocked, limits: WatchdogLimits, at: number): Finding | undefined {
-  // It was asked to end: the clock of the cancel counts then.
-  if (run.status === 'cancel_requested') return executorOf(run, limits)
-  return turnOf(run, limits, at) ?? executorOf(run, limits) ?? silenceOf(run, limits, at)
+/**
+ * The clocks that count in a status, the one first that is told of first. The children of a run have clocks of their own, and
+ * so has whoever these wait for. The clock of the cancel counts where a run was asked to end.
+ */
+const COUNTING: Partial<Record<RunStatus, readonly WatchdogClock[]>> = {
+  running: ['turn', 'executor', 'reasoning'],
+  waiting_on_tool: ['turn', 'executor', 'tool'],
+  waiting_on_child: ['executor'],
+  cancel_requested: ['executor'],
 }
 
-/** The executor's own pulse answers, not the code in it: a thread in an endless loop has none. */
-export function executorOf(run: Clocked, limits: WatchdogLimits): Finding | undefined {
-  const { executorSilentMs: silentMs } = run
-  const limit_ms = limits.executor
-  if (!run.begun || silentMs <= limit_ms) return undefined
-  return found('executor', 'executor.unresponsive', limit_ms, silentMs)
+/** What a run is flagged with that this clock has found stuck. */
+export const reasonOf = ({ name, limit_ms }: Running): string =>
+  `${name}(${formatDuration(limit_ms)})`
+
+/** The clock that has found something: of several the one that is told of first. */
+export const findingOf = (run: Clocked, limits: WatchdogLimits, at: number): Running | undefined =>
+  counting(run, limits, at).find(({ over }) => at > over)
+
+/** The clock that is over first, if nothing moves until then. Undefined: none counts. */
+export function nextOf(run: Clocked, limits: WatchdogLimits, at: number): Running | undefined {
+  const [first] = counting(run, limits, at)
+    .filter(({ clock }) => clock !== 'executor' || run.executorSilentMs > PULSE_MS)
+    .toSorted((a, b) => a.over - b.over)
+  return first
 }
 
-function turnOf(run: Clocked, limits: WatchdogLimits, at: number): Finding | undefined {
-  // What it has delegated has clocks of its own, and so has whoever that waits for.
-  if (!run.begun || run.status === 'waiting_on_child') return undefined
-  const limit_ms = limitOf(run, 'turn', limits)
-  const over = Math.max(run.turnSince + limit_ms, run.turnLimitFrom) + run.turnExtraMs
-  if (at <= over) return undefined
-  return found('turn', 'turn.timeout', limit_ms, at - run.turnSince)
+function counting(run: Clocked, limits: WatchdogLimits, at: number): Running[] {
+  if (!run.begun) return []
+  return (COUNTING[run.status] ?? []).flatMap((clock) => CLOCKS[clock](run, limits, at))
 }
 
-function silenceOf(run: Clocked, limits: WatchdogLimits, at: number): Finding | undefined {
-  if (!run.begun || run.status === 'waiting_on_child') return undefined
-  if (run.status === 'waiting_on_tool') return callOf(run, limits, at)
-  const limit_ms = limitOf(run, 'reasoning', limits)
-  const silentMs = at - run.movedAt
-  if (silentMs <= limit_ms) return undefined
-  return found('reasoning', 'reasoning.no_progress', limit_ms, silentMs)
+/** A clock of a run, also where it does not count at present: for each tool call in flight one, the most silent first. */
+export const CLOCKS: Readonly<
+  Record<WatchdogClock, (run: Clocked, limits: WatchdogLimits, at: number) => Running[]>
+> = {
+  turn(run, limits) {
+    const limit_ms = limitOf(run, 'turn', limits)
+    const { turnSince: since, turnLimitFrom, turnExtraMs } = run
+    const over = Math.max(since + limit_ms, turnLimitFrom) + turnExtraMs
+    return [running('turn', 'turn.timeout', { limit_ms, since, over })]
+  },
+  // The executor's own pulse answers, not the code in it: a thread in an endless loop has none.
+  executor({ executorSilentMs }, { executor: limit_ms }, at) {
+    const since = at - executorSilentMs
+    return [running('executor', 'executor.unresponsive', { limit_ms, since })]
+  },
+  reasoning(run, limits) {
+    const limit_ms = limitOf(run, 'reasoning', limits)
+    return [running('reasoning', 'reasoning.no_progress', { limit_ms, since: run.movedAt })]
+  },
+  tool(run, limits) {
+    return run.calls
+      .toSorted((a, b) => a.movedAt - b.movedAt)
+      .map((call) => {
+        const { limit_ms, graceMs } = limitOfCall(run, call, limits)
+        const { tool_call_id, movedAt: since } = call
+        const over = since + limit_ms + graceMs
+        const one = running('tool', 'tool_call.timeout', { limit_ms, since, over })
+        return { ...one, extended_ms: 0, tool_call_id }
+      })
+  },
 }
 
-/** The call that has been silent for longest, of those that are so for too long. */
-function callOf(run: Clocked, limits: WatchdogLimits, at: number): Finding | undefined {
-  for (const call of run.calls.toSorted((a, b) => a.movedAt - b.movedAt)) {
-    const { limit_ms, graceMs } = limitOfCall(run, call, limits)
-    const silentMs = at - call.movedAt
-    if (silentMs <= limit_ms + graceMs) continue
-    const { tool_call_id } = call
-    return { ...found('tool', 'tool_call.timeout', limit_ms, silentMs), tool_call_id }
-  }
-  return undefined
-}
+const running = (
+  clock: WatchdogClock,
+  name: string,
+  { limit_ms, since, over = since + limit_ms }: { limit_ms: number; since: number; over?: number },
+): Running => ({
+  clock,
+  name,
+  tool_call_id: null,
+  limit_ms,
+  extended_ms: over - since - limit_ms,
+  since,
+  over,
+})
 
 /** The later one counts: for all, of the agent, of the tool, of the run. */
 function limitOfCall(
@@ -106,7 +173,7 @@ function limitOfCall(
 }
 
 /** What a run may take by this clock: as it says itself, or its agent, or else as all may. */
-export function limitOf(
+function limitOf(
   { own }: Pick<Clocked, 'own'>,
   clock: keyof OwnLimits,
   limits: WatchdogLimits,
@@ -115,15 +182,16 @@ export function limitOf(
   return given === undefined ? limits[clock] : parseDuration(given)
 }
 
-const found = (
-  clock: WatchdogClock,
-  what: string,
-  limit_ms: number,
-  silentMs: number,
-): Finding => ({
-  clock,
-  stuck_reason: `${what}(${formatDuration(limit_ms)})`,
-  tool_call_id: null,
-  limit_ms,
-  silentMs,
-})
+/**
+ * How long a run may be stuck, in milliseconds; null: as long as it likes. Others are at work for one that waits for its
+ * children: how long it is stuck counts on when they are done. A blocked executor would not hear that.
+ */
+export function patienceWith(run: Flagged, autoTerminate: AutoTerminate): number | null {
+  if (standsStill(run)) return null
+  if (run.override !== null) return parseDuration(run.override)
+  return autoTerminate.mode === 'off' ? null : autoTerminate.afterMs
+}
+
+/** What it was found by, and how long it is stuck, do not count on for the moment. */
+export const standsStill = ({ status, stuckClock }: Flagged): boolean =>
+  status === 'waiting_on_child' && stuckClock !== 'executor'

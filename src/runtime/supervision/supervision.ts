@@ -27,15 +27,16 @@ import { type Found, Reconciler } from './reconciler.ts'
 import { rulesOf } from './rules.ts'
 import { Supervisor } from './supervisor.ts'
 import { WATCHDOG } from '../run/verdicts.ts'
-import type { WatchdogLimits } from './clocks.ts'
-import { type AutoTerminate, Watchdog } from './watchdog.ts'
+import { watchedOf } from '../run/watched.ts'
+import type { WatchdogRules } from './clocks.ts'
+import { Watchdog } from './watchdog.ts'
 
 export interface SupervisionOptions {
   nodeId: string
   database: Database
   /** Known once the node is composed: the supervisor is the root of its system, and so comes first. */
   parts: () => { host: Host; mailroom: Mailroom; committer: Committer; lease: Lease }
-  watchdog: { intervalMs: number; limits: WatchdogLimits; autoTerminate: AutoTerminate }
+  watchdog: WatchdogRules & { intervalMs: number }
   reconcileIntervalMs: number
   orphanGraceMs: number
   heartbeatTimeoutMs: number
@@ -138,7 +139,7 @@ export function supervisorOf(options: SupervisionOptions): {
   const runs = () => [...parts().host.runs].flatMap((one) => one.performing(monotonicMs()) ?? [])
   const supervisor = new Supervisor({
     watchdog: new Watchdog({
-      runs: () => [...parts().host.runs].map((one) => one.watched(monotonicMs())),
+      runs: () => [...parts().host.runs].map((one) => watchedOf(one, monotonicMs())),
       ...watchdog,
       isAway: () => parts().lease.reachableForMs === 0,
       end: (runId, messages) =>

@@ -17,3 +17,11 @@ export interface Held {
 
 export const heldText = (held: readonly Held[]): string =>
   held.map(({ rule, runs, of }) => `${rule}: ${runs} of ${of} runs`).join(', ')
+
+/** The class of all runs of a node. */
+export const EVERYBODY = 'all'
+
+/** Of such a text, the part by which the runs of this class are spared; null: they are not. */
+export const sparedClass = (text: string, rule: string): string | null =>
+  text.split(', ').find((part) => [EVERYBODY, rule].some((one) => part.startsWith(`${one}: `))) ??
+  null

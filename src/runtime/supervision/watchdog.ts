@@ -1,10 +1,17 @@
 import type { WatchdogClock } from '../../../machines/run-setup.ts'
-import { parseDuration } from '../../duration.ts'
 import type { Probe } from '../../executors/local/session.ts'
 import type { RunStatus } from '../../store/rows.ts'
 import type { MessageOf, RunMessage, Verdict } from '../run/messages.ts'
-import { type Clocked, executorOf, findingOf, type WatchdogLimits } from './clocks.ts'
-import { type Held, isSystemic } from './systemic.ts'
+import {
+  type Clocked,
+  findingOf,
+  type Flagged,
+  patienceWith,
+  reasonOf,
+  type WatchdogLimits,
+  type WatchdogRules,
+} from './clocks.ts'
+import { EVERYBODY, type Held, isSystemic } from './systemic.ts'
 
 type WatchdogMessage =
   | MessageOf<'stuck.noted'>
@@ -12,32 +19,22 @@ type WatchdogMessage =
   | MessageOf<'verdict.noted'>
 
 /** A hosted run as the watchdog sees it; times are monotonic milliseconds. */
-export interface Watched extends Clocked {
+export interface Watched extends Clocked, Flagged {
   runId: string
-  /** The clock that has found it stuck; null while all is well. */
-  stuckClock: WatchdogClock | null
-  stuckReason: string | null
-  /** The tool call that it is about, if it is about one. */
-  stuckCall: string | null
-  /** Since when it is stuck. */
-  stuckSince: number | null
-  /** A verdict on that was told. */
+  /** A verdict on its being stuck was told. */
   judged: boolean
-  /** How long this run may be stuck, such as `"30m"`, whatever holds for others. */
-  override: string | null
   /** Told with a verdict; what is unknown is never by itself a reason to end a run. */
   probe: Probe
   /** Does not count so many milliseconds. */
   forgive(ms: number): void
   send(message: WatchdogMessage): void
+  /** What counts for it may have moved: its row is to say so. */
+  tell(): void
 }
 
-export interface WatchdogOptions {
+export interface WatchdogOptions extends WatchdogRules {
   /** Asked anew at each look. */
   runs(): Iterable<Watched>
-  limits: WatchdogLimits
-  /** Whether runs that are stuck for so long are ended, or only told of. */
-  autoTerminate: AutoTerminate
   /** The database is away: whatever its runs do, nothing of it can be recorded. */
   isAway: () => boolean
   /** Ends a run by force. */
@@ -45,10 +42,6 @@ export interface WatchdogOptions {
   monotonicMs: () => number
   now: () => number
 }
-
-export type AutoTerminate =
-  | { readonly mode: 'off' }
-  | { readonly mode: 'on' | 'shadow'; readonly afterMs: number }
 
 /** A run that is stuck for longer than it may be. */
 interface Due {
@@ -91,27 +84,26 @@ export class Watchdog {
     for (const run of runs) {
       const finding = findingOf(run, limits, at)
       // Only what the probe found passes without the run having moved: its executor answers again.
-      if (run.stuckClock === 'executor' && !executorOf(run, limits))
+      if (run.stuckClock === 'executor' && !isSilent(run, limits))
         run.send({ type: 'stuck.cleared' })
       else if (finding && outranks(finding.clock, run.stuckClock)) {
-        const { silentMs, ...told } = finding
-        const since = new Date(now() - silentMs).toISOString()
-        run.send({ type: 'stuck.noted', ...told, since })
+        const { clock, tool_call_id, limit_ms } = finding
+        const stuck_reason = reasonOf(finding)
+        const since = new Date(now() - (at - finding.since)).toISOString()
+        run.send({ type: 'stuck.noted', clock, stuck_reason, tool_call_id, limit_ms, since })
       } else due.push(...this.#due(run, at))
     }
     const held = heldOf(runs, due)
     for (const one of due) this.#judge(one, held)
+    for (const run of runs) run.tell()
     return held
   }
 
   /** Whether it is stuck for too long, if that is to count. */
   #due(run: Watched, at: number): Due[] {
-    const { stuckSince, stuckReason, stuckClock, override, executorSilentMs, probe } = run
+    const { stuckSince, stuckReason, stuckClock, executorSilentMs, probe } = run
     if (stuckSince === null || stuckReason === null || stuckClock === null) return []
-    // Others are at work for it: how long it is stuck counts on when they are done. A blocked executor would not hear that.
-    if (run.status === 'waiting_on_child' && stuckClock !== 'executor') return []
-    const limit_ms =
-      override === null ? limitFor(this.#options.autoTerminate) : parseDuration(override)
+    const limit_ms = patienceWith(run, this.#options.autoTerminate)
     const stuck_ms = Math.round(at - stuckSince)
     if (limit_ms === null || stuck_ms <= limit_ms) return []
     const found = {
@@ -146,8 +138,6 @@ export class Watchdog {
   }
 }
 
-const EVERYBODY = 'all'
-
 /**
  * Classes that hold fire: the runs that a clock is for, and all together. Counted are those that are stuck, not only those
  * whose time is over by now: an outage does not end its runs one second after the other either.
@@ -175,7 +165,8 @@ function isWatchedBy(clock: WatchdogClock, { status, stuckClock }: Watched): boo
 
 const THINKING: ReadonlySet<RunStatus> = new Set(['running', 'resuming'])
 
-const limitFor = (auto: AutoTerminate): number | null => (auto.mode === 'off' ? null : auto.afterMs)
+const isSilent = ({ begun, executorSilentMs }: Watched, { executor }: WatchdogLimits): boolean =>
+  begun && executorSilentMs > executor
 
 /** The turn's clock counts whatever else was found; of the others the first one that found something. */
 const outranks = (clock: WatchdogClock, found: WatchdogClock | null): boolean =>

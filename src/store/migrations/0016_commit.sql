@@ -69,12 +69,13 @@ begin
         children = coalesce(x.children, r.children), stuck_reason = x.stuck_reason, stuck_since = case when x.stuck_reason = r.stuck_reason then r.stuck_since
           when x.stuck_reason is not null then at end,
         last_heartbeat_at = at,
-        last_progress_at = case when x.progress is false then r.last_progress_at else at end
+        last_progress_at = case when x.progress is false then r.last_progress_at else at end,
+        clock = x.clock, clock_at = case when x.clock is not null then at end
       from jsonb_to_recordset(flush -> 'records') as x (run_id text, owner_epoch bigint, version bigint, record_id text,
         last_sequence int, status text, detail text, holds_lane boolean, attempt int, chart jsonb, releases boolean,
         joins_from text, frees_lane boolean, ends boolean, cancel_requested boolean, phase text, saying text, tool text,
         error_code text, error_message text, checkpoint_id text, checkpoint_type text, model text, stuck_reason text,
-        turn_extended_ms bigint, children int, progress boolean,
+        turn_extended_ms bigint, children int, progress boolean, clock jsonb,
         input_tokens bigint, output_tokens bigint)
       where r.run_id = x.run_id and r.version = x.version and r.owner_epoch is not distinct from x.owner_epoch
       returning r.run_id, r.lane_key, x.frees_lane, x.joins_from, x.status in ('completed', 'cancelled') as ended,
