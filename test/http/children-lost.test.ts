@@ -86,6 +86,8 @@ describe.each(DATABASES)('on %s, RUNLANE_RECOVERY=manual, after kill -9', (datab
     await timedOutRun(run)
     const waiting = await onlyChild(run)
     expect(waiting).toMatchObject({ status: 'waiting_on_human', detail: 'signal' })
+    const { body } = await service.get('/api/v1/admin/agent-runtime/snapshot')
+    expect(body.runs.map((one: Run) => one.run_id)).toContain(waiting.run_id)
     const { replayed, unknown } = await preview(run)
     expect(replayed).toMatchObject([
       { kind: 'step' },
