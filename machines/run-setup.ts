@@ -80,7 +80,8 @@ export type RunEvent =
   | { type: 'cancel.requested' }
   | { type: 'session.exited' }
   | { type: 'cancel.expired' }
-  | { type: 'resume.requested' }
+  /** `children`: those that the next attempt waits on for; absent: as many as before. */
+  | { type: 'resume.requested'; children?: number }
   | { type: 'attempt.handed_over' }
   | Found
   | { type: 'stuck.cleared' }
@@ -182,6 +183,10 @@ export const runSetup = setup({
     leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),
     enterChild: assign({ children: ({ context }) => context.children + 1 }),
     leaveChild: assign({ children: ({ context }) => context.children - 1 }),
+    recountChildren: assign(({ context, event }) => {
+      const known = event.type === 'resume.requested' ? event.children : undefined
+      return { children: known ?? context.children }
+    }),
     ask: assign({ questions: (_, params: { questions: number }) => params.questions }),
     answer: assign({ questions: ({ context }) => context.questions - 1 }),
     endCalls: assign({ tools: 0, questions: 0 }),

@@ -24,7 +24,10 @@ const cancelledAtOnce = {
   target: '#run.terminal.cancelled',
   actions: ['noteCancel', 'noteOutcome'],
 } as const
-const resumed = { target: '#run.queued', actions: ['forgetLosses', 'noteResumeRequest'] } as const
+const resumed = {
+  target: '#run.queued',
+  actions: ['forgetLosses', 'recountChildren', 'noteResumeRequest'],
+} as const
 const asked = {
   target: '#run.waiting_on_human',
   actions: [
@@ -281,16 +284,12 @@ export const runMachine = runSetup.createMachine({
         completed: { description: 'The agent has returned.' },
         failed: {
           description: 'The agent, or the runtime on its behalf, gave up; the error says why.',
-          on: {
-            'resume.requested': resumed,
-          },
+          on: { 'resume.requested': resumed },
         },
         cancelled: { description: 'Ended on request; never resumed.' },
         timed_out: {
           description: 'Its attempt was lost and not taken up again by itself.',
-          on: {
-            'resume.requested': resumed,
-          },
+          on: { 'resume.requested': resumed },
         },
       },
     },

@@ -200,10 +200,11 @@ function previewText(found: Preview): string {
     ],
   ])
   const replayed = calls.replayed.map((call) => [
-    ...[call.tool_call_id, call.kind, call.tool, call.outcome, 'answers from its record'],
+    ...[call.tool_call_id, call.kind, call.tool, call.outcome],
+    call.outcome === 'started' ? `waits for ${call.child_run_id}` : 'answers from its record',
   ])
   const unknown = calls.unknown.map((call) => [
-    ...[call.tool_call_id, 'tool', call.tool, 'unknown'],
+    ...[call.tool_call_id, call.kind, call.tool, call.child_run_id ? 'cut off' : 'unknown'],
     call.asks ? 'needs --resolve' : 'is made again',
   ])
   const rows = [...replayed, ...unknown]

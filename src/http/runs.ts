@@ -7,17 +7,19 @@ import {
   logBounds,
   readRunEvents,
 } from '../store/events.ts'
+import { openDelegations } from '../store/delegations.ts'
 import { waitFacts } from '../store/diagnosis.ts'
 import { type CallRow, isTerminal } from '../store/rows.ts'
 import { findJournal, listChildren, listRuns, loadCalls } from '../store/runs.ts'
 import { Refusal } from '../errors.ts'
 import { attemptsOf } from '../runtime/run/attempts.ts'
 import { diagnose } from '../runtime/diagnosis/diagnosis.ts'
-import { resumeBlocker, unknownCalls } from '../runtime/run/resume.ts'
+import { resumeBlocker } from '../runtime/run/resume.ts'
 import { lowered } from './access/identity.ts'
 import * as contract from './contract/runs.ts'
 import { pageOf } from './page.ts'
 import { answer, Routes } from './routes.ts'
+import { previewOf } from './resume-preview.ts'
 import { existing } from './run-of-path.ts'
 import { toRun, toSummary } from './run-view.ts'
 import type { Service } from './service.ts'
@@ -111,26 +113,20 @@ export function runRoutes(app: Hono, service: Service): void {
     })
     .on(contract.previewResume, async ({ c }) => {
       const run = await existing(service, c)
-      const calls = await loadCalls(reads, run.run_id)
-      const asking = new Set(unknownCalls(calls).map((call) => call.tool_call_id))
+      const { run_id } = run
+      const [calls, delegations, checkpoint, late] = await Promise.all([
+        loadCalls(reads, run_id),
+        openDelegations(reads, run_id),
+        latestCheckpoint(reads, run_id),
+        isTerminal(run.status) ? lateResult(reads, run_id) : null,
+      ])
       const blocker = resumeBlocker(run)
-      const shown = calls.filter((call) => SHOWN_CALLS.has(call.kind))
       return answer(200, {
         resume_available: blocker === null,
         resume_blocker: blocker,
-        checkpoint: (await latestCheckpoint(reads, run.run_id)) ?? null,
-        late_result: (isTerminal(run.status) && (await lateResult(reads, run.run_id))) || null,
-        replayed: shown
-          .filter((call) => call.outcome !== 'started')
-          .map(({ tool_call_id, kind, tool, outcome }) => ({ tool_call_id, kind, tool, outcome })),
-        unknown: shown
-          .filter((call) => call.outcome === 'started')
-          .map(({ tool_call_id, tool, effects }) => ({
-            tool_call_id,
-            tool,
-            effects,
-            asks: asking.has(tool_call_id),
-          })),
+        checkpoint: checkpoint ?? null,
+        late_result: late ?? null,
+        ...previewOf(calls, delegations),
       })
     })
 }

@@ -2,6 +2,7 @@ import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
+import { openDelegations } from '../store/delegations.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { beatRuns, setNodeStatus } from '../store/nodes.ts'
@@ -146,6 +147,7 @@ export class RunlaneNode {
       inboxOf: (runId) => inboxOf(reads, runId),
       waitpointsOf: (runId) => listWaitpoints(reads, runId),
       loadRun: (runId) => loadHosted(reads, runId),
+      openDelegations: (runId) => openDelegations(reads, runId),
       endBelow: (runId) => forcedEnds.endBelow(runId),
       endHosted: (hosted, messages) => forcedEnds.endHosted(hosted, messages),
       hint: () => this.#hints.hint(),

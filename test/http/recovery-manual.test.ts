@@ -86,7 +86,7 @@ describe.each(DATABASES)('on %s, RUNLANE_RECOVERY=manual, after kill -9', (datab
 
     expect(paths()).toEqual(['/1', '/3', '/3'])
     const resumed = (await events(run_id)).filter((event) => event.event_type === 'run_resumed')
-    expect(resumed).toMatchObject([{ payload: { attempt: 2, replayed: 1 } }])
+    expect(resumed).toMatchObject([{ payload: { attempt: 2, replayed: 2 } }])
   })
 
   test('a failed run resumes: what is recorded is not made again, and it ends by its records', async () => {

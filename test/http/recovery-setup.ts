@@ -16,9 +16,10 @@ export type Crashing = Api & {
 export async function startCrashing(
   database: string,
   recovery: 'auto' | 'manual',
+  more: Record<string, string> = {},
 ): Promise<Crashing> {
   const own = database === 'postgres' ? await createDatabase(inject('databaseUrl')) : undefined
-  const env = { RUNLANE_LEASE: '1s', RUNLANE_RECOVERY: recovery }
+  const env = { RUNLANE_LEASE: '1s', RUNLANE_RECOVERY: recovery, ...more }
   let service = await startService({ env, databaseUrl: own?.url })
   return {
     // The port stays the same, so the client goes on with the next process.

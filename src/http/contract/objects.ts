@@ -204,17 +204,42 @@ export const diagnosis = z
   })
   .meta({ id: 'Diagnosis' })
 
+const child = text.optional().meta({ description: 'of a delegation: the run that it made' })
+
 export const resumePreview = z
   .object({
     resume_available: z.boolean(),
     resume_blocker: text.nullable(),
     checkpoint: checkpoint.nullable().meta({ description: 'from which it would go on' }),
-    replayed: z.array(z.object({ tool_call_id: text, kind: text, tool: text, outcome: text })),
+    replayed: z
+      .array(
+        z.object({
+          tool_call_id: text,
+          kind: text,
+          tool: text,
+          outcome: text,
+          child_run_id: child,
+        }),
+      )
+      .meta({
+        description:
+          'calls that are not made again; a delegation that is `started` waits on for its child, or finds the report that it has not read',
+      }),
     unknown: z
       .array(
-        z.object({ tool_call_id: text, tool: text, effects: text.nullable(), asks: z.boolean() }),
+        z.object({
+          tool_call_id: text,
+          kind: text,
+          tool: text,
+          effects: text.nullable(),
+          asks: z.boolean(),
+          child_run_id: child,
+        }),
       )
-      .meta({ description: 'calls of unknown outcome; those that ask need a resolution' }),
+      .meta({
+        description:
+          'calls that had begun and have no outcome; those that ask need a resolution, the others are made again: a delegation, whose child has ended only because this run did, with a new child',
+      }),
     late_result: z.object({ at: time, output: json }).nullable().meta({
       description:
         'what came of it after it was ended by force, as data: nothing takes it over, and a resume goes on from the recorded calls without it',

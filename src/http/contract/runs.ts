@@ -201,7 +201,7 @@ export const previewResume = endpoint({
   path: '/runs/{run_id}/resume-preview',
   tag: 'Runs',
   role: 'operator',
-  does: 'what a resume would replay, which calls are of unknown outcome, what blocks it; a result that came after the run was ended by force',
+  does: 'what a resume would replay, which calls it would make again or asks about, delegations with their child runs, what blocks it; a result that came after the run was ended by force',
   answers: { 200: resumePreview },
 })
 

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { RunMachine } from '../../../machines/run.ts'
 import type { Json } from '../../json.ts'
+import type { OpenDelegation } from '../../store/delegations.ts'
 import { isTerminal, type HostedRow, type InboxRow, type WaitpointRow } from '../../store/rows.ts'
 import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
@@ -19,6 +20,7 @@ export interface MailroomOptions {
   inboxOf: (runId: string) => Promise<InboxRow[]>
   waitpointsOf: (runId: string) => Promise<WaitpointRow[]>
   loadRun: (runId: string) => Promise<HostedRow | undefined>
+  openDelegations: (runId: string) => Promise<OpenDelegation[]>
   /** Ends by force what a run has delegated. */
   endBelow: (runId: string) => Promise<void>
   /** Ends a run of this node by force; null when its chart refuses, and nothing was touched. */
@@ -134,7 +136,7 @@ export class Mailroom {
       // Nothing of it runs that could wait for them: what it has delegated ends first, by force.
       if (messages.some(({ type }) => type === 'cancel.requested') && hasChildren(row))
         await endBelow(runId)
-      if (await this.#decide(row, messages)) return
+      if (await this.#decide(row, await this.#completed(row, messages))) return
     }
   }
 
@@ -215,6 +217,23 @@ export class Mailroom {
     const hasSignal = letters.some(({ kind }) => kind === 'signal')
     if (row.status !== 'waiting_on_human' || !hasSignal) return undefined
     return wakingSignal(letters, await this.#options.waitpointsOf(row.run_id))
+  }
+
+  /** A resume is decided with what has become of the runs that it had delegated. */
+  async #completed(row: HostedRow, messages: RunMessage[]): Promise<RunMessage[]> {
+    const resumes = messages.some(({ type }) => type === 'resume.requested')
+    if (!resumes || row.children === 0 || !isTerminal(row.status)) return messages
+    const { endBelow, openDelegations } = this.#options
+    // They were told to end with it. What is lost ends by itself, and what was not lost goes on.
+    if (row.status === 'failed') await endBelow(row.run_id)
+    const open = await openDelegations(row.run_id)
+    const anew = open.flatMap(({ tool_call_id, cut_off, report }) =>
+      cut_off && report ? { tool_call_id, report } : [],
+    )
+    const known = { children: open.length - anew.length, anew }
+    return messages.map((message) =>
+      message.type === 'resume.requested' ? { ...message, ...known } : message,
+    )
   }
 
   /** Tokens of the questions that a run still waits on. */

@@ -1,7 +1,12 @@
 import type { ModelReply } from '../../agents/agent.ts'
-import { type Delegation, SAYING_LENGTH_MAX, type SessionCall } from '../../agents/port.ts'
+import {
+  type ChildReport,
+  type Delegation,
+  SAYING_LENGTH_MAX,
+  type SessionCall,
+} from '../../agents/port.ts'
 import { clip } from '../../clip.ts'
-import { childOf } from './delegation.ts'
+import { childOf, reportLetter } from './delegation.ts'
 import type { MessageOf, Resolution, RunMessage, UnknownCall } from './messages.ts'
 import type { RecordDraft } from './record-draft.ts'
 
@@ -45,11 +50,26 @@ function noteDelegated(draft: RecordDraft, call: SessionCall, child: Delegation)
 
 function noteReported(draft: RecordDraft, { call, report }: MessageOf<'child.reported'>): void {
   if (call) draft.call(call)
+  noteChildEnd(draft, report)
+  draft.checkpoint('tool_result')
+}
+
+/** What became of a run that it has delegated: told once, whether its code is given that or not. */
+function noteChildEnd(draft: RecordDraft, report: ChildReport): void {
   const { child_run_id, status, by = null, reason = null } = report
   if (status === 'delegation_cancelled')
     draft.event('delegation_cancelled', OPERATOR, { child_run_id, by, reason })
   else draft.event('child_finished', OPERATOR, { child_run_id, status })
-  draft.checkpoint('tool_result')
+}
+
+/** A delegation that counts as not made: what it had made has ended, and the code delegates anew. */
+export function noteUndelegated(
+  draft: RecordDraft,
+  { tool_call_id, report }: { tool_call_id: string; report: ChildReport },
+): void {
+  draft.forgetCall(tool_call_id)
+  noteChildEnd(draft, report)
+  draft.consume(reportLetter(report.child_run_id).dedupe_key)
 }
 
 function noteRecorded(

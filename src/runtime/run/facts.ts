@@ -3,7 +3,7 @@ import { clip } from '../../clip.ts'
 import { formatDuration } from '../../duration.ts'
 import type { Json } from '../../json.ts'
 import type { RecordDraft } from './record-draft.ts'
-import { noteCall, noteResolution } from './call-facts.ts'
+import { noteCall, noteResolution, noteUndelegated } from './call-facts.ts'
 import type { Question, RunMessage } from './messages.ts'
 import { noteVerdict } from './verdicts.ts'
 
@@ -115,10 +115,12 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
     )
   },
 
-  // A manual resume: the former end is forgotten, calls of unknown outcome are settled as the operator says.
+  // A manual resume: the former end is forgotten with what it has cut off, calls of unknown outcome are settled as the
+  // operator says.
   noteResumeRequest(draft, message) {
     if (message.type !== 'resume.requested') return
     for (const { call, resolution } of message.resolutions) noteResolution(draft, call, resolution)
+    for (const delegation of message.anew ?? []) noteUndelegated(draft, delegation)
     draft.fields.detail = null
     draft.fields.error_code = null
     draft.fields.error_message = null
@@ -133,7 +135,8 @@ export const FACTS: Record<RunFact, (draft: RecordDraft, message: RunMessage) =>
       attempt: draft.chart.context.attempt,
       replayed: message.replayed.length,
     })
-    for (const { tool_call_id, tool } of message.replayed) {
+    for (const { tool_call_id, kind, tool } of message.replayed) {
+      if (kind !== 'tool') continue
       draft.event('tool_finished', OPERATOR, {
         tool_call_id,
         tool,

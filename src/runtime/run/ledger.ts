@@ -9,6 +9,7 @@ import { auditedRun } from './audited.ts'
 import { transitionOf } from './decide.ts'
 import { FACTS } from './facts.ts'
 import { RecordDraft, type RunFields } from './record-draft.ts'
+import { resumeBlocker } from './resume.ts'
 import type { Letter, RunMessage } from './messages.ts'
 
 interface State {
@@ -101,7 +102,7 @@ export class Ledger extends RecordDraft {
     this.#changeStatus(from, this.status, message)
     if (from === 'waiting_on_human' && isTerminal(this.status)) this.withdrawQuestions()
     // Nobody waits for them any more, however it came to its end.
-    if (before.context.children > 0 && isTerminal(this.status))
+    if (before.context.children > 0 && isTerminal(this.status) && !this.#mayGoOn(message))
       this.cascade(this.runId, `the run that delegated it is ${this.status}`)
     // A decision without an event of its own (lost while resuming: resuming again) is a decision all the same.
     if (effects.length > 0 || !sameChart(before, this.chart)) this.open()
@@ -213,6 +214,13 @@ export class Ledger extends RecordDraft {
     const after = this.#shown()
     for (const row of rows.slice(count))
       Object.assign(row, { before, after: row.outcome === 'refused' ? null : after })
+  }
+
+  /** It was lost, and is offered to be resumed: then it waits on for what it has delegated. */
+  #mayGoOn(message: RunMessage): boolean {
+    if (message.type !== 'attempt.lost' || message.forced) return false
+    const { row, status, fields } = this
+    return resumeBlocker({ ...row, ...fields, status, unknown_calls: [] }) === null
   }
 
   #shown(): ReturnType<typeof auditedRun> {

@@ -9,6 +9,7 @@ import type {
 import type { Probe } from '../../executors/local/session.ts'
 import type { Json } from '../../json.ts'
 import type { AuditDraft, KeyDraft } from '../../store/flush.ts'
+import type { CallRow } from '../../store/rows.ts'
 
 /** A question that parks a run. */
 export interface Question {
@@ -79,7 +80,7 @@ interface Payloads {
   /** Without a call when no code waits for it: its run is ending. */
   'child.reported': { call: SessionCall | null; report: ChildReport }
   'progress.reported': Omit<ProgressReport, 'type'>
-  'session.ready': { replayed: { tool_call_id: string; tool: string }[] }
+  'session.ready': { replayed: Pick<CallRow, 'tool_call_id' | 'kind' | 'tool'>[] }
   /** With the calls that go on waiting while nothing of the run is in memory. */
   'human.asked': { waitpoints: Question[]; calls?: SessionCall[] }
   'human.answered': {
@@ -105,7 +106,14 @@ interface Payloads {
   'readers.gone': { grace_ms: number }
   'turn.extended': { by_ms: number }
   'stuck.noted': { limit_ms: number; since: string }
-  'resume.requested': { by: string; resolutions: { call: UnknownCall; resolution: Resolution }[] }
+  /** `forced`: nothing is to be left of what it has delegated. */
+  'attempt.lost': { forced?: true }
+  'resume.requested': {
+    by: string
+    resolutions: { call: UnknownCall; resolution: Resolution }[]
+    /** Delegations that count as not made, with the end of the run that each of them had made. */
+    anew?: { tool_call_id: string; report: ChildReport }[]
+  }
 }
 
 /** Where a message came from, when it came through the inbox: consumed by the decision that it leads to. */

@@ -117,6 +117,11 @@ export class RecordDraft {
     else draft.results[nth] = result
   }
 
+  /** A letter that says nothing new any more, if it is there. */
+  consume(dedupe_key: string): void {
+    this.open().consumed.push({ run_id: this.runId, dedupe_key })
+  }
+
   forgetCall(tool_call_id: string): void {
     this.open().forgotten.push({ run_id: this.runId, tool_call_id })
   }

@@ -1,7 +1,7 @@
 import type { CallRow } from '../../store/rows.ts'
 import type { Ledger } from './ledger.ts'
 import type { MessageOf } from './messages.ts'
-import { questionOf, unknownCalls } from './resume.ts'
+import { questionOf, replayedCalls, unknownCalls } from './resume.ts'
 
 /** What its records say to a run that resumes: it goes on from them, or somebody has to say first what became of a call. */
 export function rehydrated(
@@ -14,9 +14,9 @@ export function rehydrated(
     const waitpoints = unknown.map((call) => questionOf(runId, attempt, call, fields.detail))
     return { type: 'human.asked', questions: unknown.length, waitpoints }
   }
-  const replayed = calls.filter((call) => call.kind === 'tool' && call.outcome !== 'started')
+  const replayed = replayedCalls(calls)
   return {
     type: 'session.ready',
-    replayed: replayed.map(({ tool_call_id, tool }) => ({ tool_call_id, tool })),
+    replayed: replayed.map(({ tool_call_id, kind, tool }) => ({ tool_call_id, kind, tool })),
   }
 }

@@ -1,6 +1,12 @@
 import { clip } from '../../clip.ts'
 import type { Question } from './messages.ts'
-import { isTerminal, type CallRow, type CheckpointType, type RunStatus } from '../../store/rows.ts'
+import {
+  isTerminal,
+  type CallKind,
+  type CallRow,
+  type CheckpointType,
+  type RunStatus,
+} from '../../store/rows.ts'
 
 const RESUMABLE_CHECKPOINTS: ReadonlySet<CheckpointType> = new Set([
   'input',
@@ -13,6 +19,26 @@ const RESUMABLE_CHECKPOINTS: ReadonlySet<CheckpointType> = new Set([
 export const unknownCalls = (calls: CallRow[]): CallRow[] =>
   calls.filter(
     (call) => call.kind === 'tool' && call.outcome === 'started' && call.effects === 'unsafe',
+  )
+
+/** Work, as people want to see it, and not the bookkeeping of replay. */
+const WORK: ReadonlySet<CallKind> = new Set(['tool', 'step', 'model', 'delegate'])
+
+/**
+ * What the next attempt does not do itself: calls that have an outcome, and delegations, whose report it waits for or finds.
+ * `anew`: the ids of those that it makes again all the same.
+ */
+export const replayedCalls = (calls: CallRow[], anew: ReadonlySet<string> = new Set()): CallRow[] =>
+  calls.filter(
+    ({ tool_call_id, kind, outcome }) =>
+      WORK.has(kind) && (outcome !== 'started' || kind === 'delegate') && !anew.has(tool_call_id),
+  )
+
+/** The others: they had begun, and a resume makes them again or has to be told first what became of them. */
+export const begunCalls = (calls: CallRow[], anew: ReadonlySet<string>): CallRow[] =>
+  calls.filter(
+    ({ tool_call_id, kind, outcome }) =>
+      WORK.has(kind) && outcome === 'started' && (kind !== 'delegate' || anew.has(tool_call_id)),
   )
 
 export interface ResumeFacts {
@@ -34,7 +60,7 @@ export function resumeBlocker(run: ResumeFacts): string | null {
   if (run.status === 'cancelled') return 'a cancelled run is never resumed'
   if (run.status === 'completed') return 'the run is completed'
   if (run.parent_run_id !== null && !run.detached)
-    return 'its end was reported to the run that delegated it'
+    return `it was delegated by ${run.parent_run_id}, for which its end counts: that run may be resumed, this one forked`
   if (run.error_code === 'nondeterministic_replay')
     return 'its recorded calls do not fit its code (nondeterministic_replay)'
   if (run.checkpoint_type === null) return 'it has no checkpoint'

@@ -57,6 +57,7 @@ export function rulesOf(options: RulesOptions): Rule[] {
             reason: verdict.stuck_reason,
             recovery: 'manual',
             max_crashes: Number.MAX_SAFE_INTEGER,
+            forced: true,
           },
         ])
       },
