@@ -128,6 +128,7 @@ export class RunlaneNode {
       keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
       loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
       readSignals: (runId, which) => retried(() => unreadSignals(reads, runId, which)),
+      onCome: (hosted) => this.#mailroom.receive(hosted),
       onParked: (runId) => void this.#mailroom.deliver(runId),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,

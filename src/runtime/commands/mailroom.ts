@@ -6,7 +6,13 @@ import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
 import type { Hosted } from '../run/hosted.ts'
 import { Ledger } from '../run/ledger.ts'
-import { childOfReport, messageOfLetter, unreadReport, wakingSignal } from './letters.ts'
+import {
+  childOfReport,
+  endingMessages,
+  messageOfLetter,
+  unreadReport,
+  wakingSignal,
+} from './letters.ts'
 import type { Logger } from '../log.ts'
 import type { MessageOf, Replacement, RunMessage } from '../run/messages.ts'
 import { retried } from '../retried.ts'
@@ -88,6 +94,12 @@ export class Mailroom {
     await Promise.all(Array.from({ length: Math.min(LANES, runIds.length) }, lane))
   }
 
+  /** Tells a run that has just come to this node what ends it, so that it is decided before anything of it begins. */
+  receive(hosted: Hosted): void {
+    for (const message of endingMessages(hosted.ledger.row, this.#options.nodeId))
+      void this.#tell(hosted, message)
+  }
+
   /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
   async replaceInput(runId: string, replaced: Replacement): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
@@ -147,12 +159,15 @@ export class Mailroom {
       await hosted.left
       return false
     }
-    const decided = messages.map((message) => {
-      const ending =
-        message.type === 'run.recycled' ? this.#options.endHosted(hosted, [message]) : null
-      return ending ?? this.#options.host.decided(hosted.ledger.runId, message)
-    })
+    const decided = messages.map((message) => this.#tell(hosted, message))
     return (await Promise.all(decided)).every(Boolean)
+  }
+
+  /** Decided when this returns; the answer is about the commit. */
+  #tell(hosted: Hosted, message: RunMessage): Promise<boolean> {
+    const ending =
+      message.type === 'run.recycled' ? this.#options.endHosted(hosted, [message]) : null
+    return ending ?? this.#options.host.decided(hosted.ledger.runId, message)
   }
 
   /** Its letter stays until the report is recorded, so what fails here is tried again. */
