@@ -4,7 +4,7 @@ import type { Caller } from '../runtime/commands/commands.ts'
 import { type Given, notRefused } from '../runtime/commands/given.ts'
 import { unknownCalls } from '../runtime/run/resume.ts'
 import { type CommandRow, isTerminal } from '../store/rows.ts'
-import { findCommand, findRun, loadCalls } from '../store/runs.ts'
+import { findCommand, findRun, loadCalls, type RunView } from '../store/runs.ts'
 import type { Identity } from './access/identity.ts'
 import { panelAfter, wantsHtml } from './agent-status.ts'
 import { cancelRun, extendRun, respond, resumeRun } from './contract/runs.ts'
@@ -42,7 +42,10 @@ export async function once(
   }
 }
 
-/** The same, answered with 202 and the run as it is then, or at the end of a wait. */
+/**
+ * The same, answered with 202 and the run as it is then, or at the end of a wait. What its run refuses by then is a 409, and
+ * is not waited for any longer.
+ */
 export async function giveOnce(
   service: Service,
   { c, identity, caller, query, body }: Asked,
@@ -55,7 +58,7 @@ export async function giveOnce(
   const { run_id, replayed } = command
   const wait = query?.wait
   const headers = replayedHeader(replayed)
-  if (wait !== undefined && !(await waited(service, { c, identity, run_id }, wait)))
+  if (wait !== undefined && !(await waited(service, { c, identity, command }, wait)))
     return answer(202, { command: shown(command), run: null }, headers)
   const run = await findRun(service.reads, run_id)
   const written = (await findCommand(service.reads, command.command_id)) ?? command
@@ -69,11 +72,15 @@ const shown = ({ command_id, kind, status, outcome }: CommandRow) => {
 /** False when its caller may not come in any more: the command was given, but nothing else is shown. */
 async function waited(
   service: Service,
-  who: { c: Context; identity: Identity; run_id: string },
+  { c, identity, command }: { c: Context; identity: Identity; command: CommandRow },
   waitMs: number,
 ) {
+  const { command_id, run_id } = command
+  // Either of them is an event of the run, which is when it is looked at again.
+  const isOver = async ({ status }: RunView): Promise<boolean> =>
+    isTerminal(status) || (await findCommand(service.reads, command_id))?.status === 'refused'
   try {
-    await waitForRun(service, who, waitMs, (row) => isTerminal(row.status))
+    await waitForRun(service, { c, identity, run_id }, waitMs, isOver)
     return true
   } catch (error) {
     if (error instanceof Refusal && error.code === 'unauthorized') return false

@@ -14,10 +14,10 @@ export async function waitForRun(
   service: Service,
   { c, identity: { name }, run_id }: { c: Context; identity: Identity; run_id: string },
   waitMs: number | undefined,
-  wanted: (row: RunView) => boolean,
+  wanted: (row: RunView) => boolean | Promise<boolean>,
 ) {
   let run = await existingRun(service, run_id)
-  if (waitMs === undefined || wanted(run)) return run
+  if (waitMs === undefined || (await wanted(run))) return run
   const leave = service.connections.take(name)
   const watch = await service.node.feed.watch(run.run_id).catch((error: unknown) => {
     leave()
@@ -27,7 +27,7 @@ export async function waitForRun(
   const ended = AbortSignal.any([AbortSignal.timeout(waitMs), c.req.raw.signal, vigil.lost])
   try {
     do run = (await findRun(service.reads, run.run_id)) ?? run
-    while (!wanted(run) && (await watch.next(ended)))
+    while (!(await wanted(run)) && (await watch.next(ended)))
   } finally {
     vigil.end()
     watch.close()

@@ -2,20 +2,11 @@ import { createActor, type ActorRefFrom } from 'xstate'
 import { nodeMachine } from '../../machines/node.ts'
 import { runMachine, type RunMachine } from '../../machines/run.ts'
 import { listenForHints, notifyNodes } from '../store/commits.ts'
-import { openDelegations } from '../store/delegations.ts'
 import { logBounds, readEvents } from '../store/events.ts'
 import type { FlushAnswer } from '../store/flush.ts'
 import { beatRuns, setNodeStatus } from '../store/nodes.ts'
 import { deleteExpired } from '../store/retention.ts'
-import {
-  findCommand,
-  findKeyedCommand,
-  inboxOf,
-  listWaitpoints,
-  loadCalls,
-  loadHosted,
-  loadReport,
-} from '../store/runs.ts'
+import { loadReport } from '../store/runs.ts'
 import { unreadSignals } from '../store/signals.ts'
 import type { Batch } from './commit/batch.ts'
 import { Chronicle } from './chronicle.ts'
@@ -36,6 +27,7 @@ import type { Readers } from './supervision/readers.ts'
 import { Rounds } from './rounds.ts'
 import { Retention } from './retention.ts'
 import { retried } from './retried.ts'
+import { storedRuns } from './stored.ts'
 import { beatEveryMs, supervisorOf } from './supervision/supervision.ts'
 import type { Supervisor } from './supervision/supervisor.ts'
 import { within } from '../within.ts'
@@ -77,6 +69,7 @@ export class RunlaneNode {
   constructor(options: NodeOptions) {
     const { database, clock, log } = options
     const reads = database.runtime
+    const stored = storedRuns(reads)
     this.#options = options
     this.machine = options.machine ?? runMachine
     this.rules = options
@@ -125,10 +118,11 @@ export class RunlaneNode {
       committer: this.committer,
       lease: this.lease,
       startSession: options.executor({ deadline: this.lease.shared, retried }),
-      loadCalls: (runId) => retried(() => loadCalls(reads, runId)),
+      loadCalls: (runId) => retried(() => stored.loadCalls(runId)),
       keepLate: (runId, output) => this.#mailroom.keepLate(runId, output),
       loadReport: (childRunId) => retried(() => loadReport(reads, childRunId)),
       readSignals: (runId, which) => retried(() => unreadSignals(reads, runId, which)),
+      onCome: (hosted) => this.#mailroom.receive(hosted),
       onParked: (runId) => void this.#mailroom.deliver(runId),
       recovery: options.recovery,
       maxCrashes: options.maxCrashes,
@@ -144,10 +138,7 @@ export class RunlaneNode {
       nodeId: options.nodeId,
       host: this.#host,
       committer: this.committer,
-      inboxOf: (runId) => inboxOf(reads, runId),
-      waitpointsOf: (runId) => listWaitpoints(reads, runId),
-      loadRun: (runId) => loadHosted(reads, runId),
-      openDelegations: (runId) => openDelegations(reads, runId),
+      ...stored,
       endBelow: (runId) => forcedEnds.endBelow(runId),
       endHosted: (hosted, messages) => forcedEnds.endHosted(hosted, messages),
       hint: () => this.#hints.hint(),
@@ -163,11 +154,7 @@ export class RunlaneNode {
       machine: this.machine,
       committer: this.committer,
       mailroom: this.#mailroom,
-      loadRun: (runId) => loadHosted(reads, runId),
-      loadCalls: (runId) => loadCalls(reads, runId),
-      loadWaitpoints: (runId) => listWaitpoints(reads, runId),
-      findCommand: (commandId) => findCommand(reads, commandId),
-      findKeyedCommand: (name, key) => findKeyedCommand(reads, name, key),
+      ...stored,
       cancelTimeoutMs: options.cancelTimeoutMs,
     })
     this.feed = new Feed({

@@ -1,4 +1,4 @@
-import { connect, type Socket } from 'node:net'
+import { connect, Socket } from 'node:net'
 
 /** What the driver knows of where to dial; of several hosts each call takes the next. */
 export interface Place {
@@ -35,7 +35,13 @@ export function dialer(silenceMs: number, open = new Set<Socket>()): (place: Pla
     open.add(socket)
     socket.once('close', () => open.delete(socket))
     socket.once('end', closedEarly)
-    socket.once('data', () => socket.off('end', closedEarly))
+    socket.once('data', () => {
+      socket.off('end', closedEarly)
+      // Between the error of a socket and its close the driver still gives it statements, and then forgets them: nobody
+      // answers, or the greeting of the next connection does, as if there were no rows. By a close that is no error they
+      // are all told that the connection is gone.
+      socket.destroy = () => Socket.prototype.destroy.call(socket) as Socket
+    })
     return socket
   }
 }

@@ -134,6 +134,8 @@ export interface HostedRow extends RunRow {
   input: Json
   metadata: Record<string, Json>
   options: RunOptions
+  /** Unread letters, its own or of a run above it, that end it; null: there are none. */
+  ending_mail: InboxRow[] | null
 }
 
 export const VISIBILITIES = ['user', 'operator', 'internal'] as const

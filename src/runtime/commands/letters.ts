@@ -1,4 +1,4 @@
-import type { InboxRow, WaitpointRow } from '../../store/rows.ts'
+import type { HostedRow, InboxRow, WaitpointRow } from '../../store/rows.ts'
 import { actionOf } from './command-audit.ts'
 import { reportLetter } from '../run/delegation.ts'
 import type { MessageOf, Resolution, RunMessage, UnknownCall } from '../run/messages.ts'
@@ -44,6 +44,22 @@ export function messageOfLetter(row: InboxRow, nodeId: string): RunMessage | und
     return { type: 'human.answered', by, token_id, kind, resolution, call, letter }
   }
   return undefined
+}
+
+/**
+ * What a run that comes to this node hears first: what asks for its end, or else that the run which it works for is told to
+ * end. That letter is the other run's, whose decision tells all that it has delegated.
+ */
+export function endingMessages({ run_id, ending_mail }: HostedRow, nodeId: string): RunMessage[] {
+  const letters = ending_mail ?? []
+  const own = letters.filter((letter) => letter.run_id === run_id)
+  if (own.length > 0) return own.flatMap((letter) => messageOfLetter(letter, nodeId) ?? [])
+  return letters.slice(0, 1).map(({ run_id: above, payload }) => {
+    const by = textOrNull(payload['by']) ?? 'unknown'
+    const why = textOrNull(payload['reason'])
+    const reason = `the run above it, ${above}, was told to end${why === null ? '' : `: ${why}`}`
+    return { type: 'cancel.requested', by, reason, node_id: nodeId }
+  })
 }
 
 /** The child run whose report this letter announces. */

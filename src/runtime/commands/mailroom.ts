@@ -7,7 +7,13 @@ import type { Committer } from '../commit/committer.ts'
 import type { Host } from '../run/host.ts'
 import type { Hosted } from '../run/hosted.ts'
 import { Ledger } from '../run/ledger.ts'
-import { childOfReport, messageOfLetter, unreadReport, wakingSignal } from './letters.ts'
+import {
+  childOfReport,
+  endingMessages,
+  messageOfLetter,
+  unreadReport,
+  wakingSignal,
+} from './letters.ts'
 import type { Logger } from '../log.ts'
 import type { MessageOf, Replacement, RunMessage } from '../run/messages.ts'
 import { retried } from '../retried.ts'
@@ -18,7 +24,7 @@ export interface MailroomOptions {
   host: Host
   committer: Committer
   inboxOf: (runId: string) => Promise<InboxRow[]>
-  waitpointsOf: (runId: string) => Promise<WaitpointRow[]>
+  loadWaitpoints: (runId: string) => Promise<WaitpointRow[]>
   loadRun: (runId: string) => Promise<HostedRow | undefined>
   openDelegations: (runId: string) => Promise<OpenDelegation[]>
   /** Ends by force what a run has delegated. */
@@ -90,6 +96,12 @@ export class Mailroom {
     await Promise.all(Array.from({ length: Math.min(LANES, runIds.length) }, lane))
   }
 
+  /** Tells a run that has just come to this node what ends it, so that it is decided before anything of it begins. */
+  receive(hosted: Hosted): void {
+    for (const message of endingMessages(hosted.ledger.row, this.#options.nodeId))
+      void this.#tell(hosted, message)
+  }
+
   /** `coalesce`: gives a run that still waits for its lane another input; false when it no longer waits. */
   async replaceInput(runId: string, replaced: Replacement): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
@@ -149,12 +161,15 @@ export class Mailroom {
       await hosted.left
       return false
     }
-    const decided = messages.map((message) => {
-      const ending =
-        message.type === 'run.recycled' ? this.#options.endHosted(hosted, [message]) : null
-      return ending ?? this.#options.host.decided(hosted.ledger.runId, message)
-    })
+    const decided = messages.map((message) => this.#tell(hosted, message))
     return (await Promise.all(decided)).every(Boolean)
+  }
+
+  /** Decided when this returns; the answer is about the commit. */
+  #tell(hosted: Hosted, message: RunMessage): Promise<boolean> {
+    const ending =
+      message.type === 'run.recycled' ? this.#options.endHosted(hosted, [message]) : null
+    return ending ?? this.#options.host.decided(hosted.ledger.runId, message)
   }
 
   /** Its letter stays until the report is recorded, so what fails here is tried again. */
@@ -216,7 +231,7 @@ export class Mailroom {
   async #waking(row: HostedRow, letters: InboxRow[]): Promise<RunMessage | undefined> {
     const hasSignal = letters.some(({ kind }) => kind === 'signal')
     if (row.status !== 'waiting_on_human' || !hasSignal) return undefined
-    return wakingSignal(letters, await this.#options.waitpointsOf(row.run_id))
+    return wakingSignal(letters, await this.#options.loadWaitpoints(row.run_id))
   }
 
   /** A resume is decided with what has become of the runs that it had delegated. */
@@ -238,7 +253,7 @@ export class Mailroom {
 
   /** Tokens of the questions that a run still waits on. */
   async #pendingTokens(runId: string): Promise<string[]> {
-    const waitpoints = await this.#options.waitpointsOf(runId)
+    const waitpoints = await this.#options.loadWaitpoints(runId)
     return waitpoints.flatMap((one) => (one.status === 'pending' ? one.token_id : []))
   }
 

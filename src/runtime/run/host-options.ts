@@ -8,6 +8,7 @@ import type { Committer } from '../commit/committer.ts'
 import type { Lease } from '../lease.ts'
 import type { Logger } from '../log.ts'
 import type { WatchdogRules } from '../supervision/clocks.ts'
+import type { Hosted } from './hosted.ts'
 import type { ReadSignals } from './signals.ts'
 
 export interface HostOptions {
@@ -23,6 +24,8 @@ export interface HostOptions {
   /** What became of a delegated run; undefined while it goes on. */
   loadReport: (childRunId: string) => Promise<ChildReport | undefined>
   readSignals: ReadSignals
+  /** The run has just come here: what was asked of it before is decided now. */
+  onCome(hosted: Hosted): void
   /** The run is parked and left: what came for it meanwhile has not been brought to it. */
   onParked(runId: string): void
   recovery: 'auto' | 'manual'

@@ -54,15 +54,23 @@ export class Host {
     return this.#hosted.has(runId)
   }
 
-  /** A run that a commit of this node has claimed: the effects that the claim asks for are due. */
+  /** A run that a commit of this node has claimed: the effects that the claim asks for are due, unless it was told to end. */
   start(row: HostedRow): void {
-    this.#host(row)?.actor.send({ type: 'effects.due', effects: ['startSession'] })
+    const hosted = this.#host(row)
+    if (!hosted) return
+    this.#options.onCome(hosted)
+    hosted.actor.send({ type: 'effects.due', effects: ['startSession'] })
   }
 
-  /** A run taken over from a dead node, or one of ours whose session is gone: the chart decides what follows. */
+  /**
+   * A run taken over from a dead node, or one of ours whose session is gone: the chart decides what follows. What was asked
+   * of the lost attempt comes first: a recycle means the run that was stuck then.
+   */
   adopt(row: HostedRow, reason: string): void {
     const hosted = this.#host(row)
-    if (hosted) this.#lose(hosted, reason)
+    if (!hosted) return
+    this.#options.onCome(hosted)
+    this.#lose(hosted, reason)
   }
 
   /** Has a message decided by a run of this node. True when that is committed; false when it is not here, or never will be. */
@@ -222,6 +230,8 @@ export class Host {
 
   #open(hosted: Hosted, calls: CallRow[]): void {
     const { ledger } = hosted
+    // Told to end before it began: nothing of its code runs, and the cancel ends it as soon as that is committed.
+    if (ledger.status === 'cancel_requested') return
     const { run_id, conversation_id, agent, input } = ledger.row
     hosted.sessions += 1
     const mine = hosted.sessions
@@ -249,7 +259,6 @@ export class Host {
     hosted.session = this.#options.startSession(job, port, (reason) => {
       if (isOpen()) this.#lose(hosted, reason)
     })
-    if (ledger.status === 'cancel_requested') hosted.session.cancel()
     // Claimed by a flush that was under way when the drain began: handed over before any of its code runs.
     if (this.#draining) hosted.drain()
   }
