@@ -138,6 +138,11 @@ export interface DelegateOptions {
   namespace?: string
   /** Do not wait for it: it reports to nobody, and a cancel of this run does not reach it. Default false. */
   detach?: boolean
+  /**
+   * Limits of the watchdog's clocks for it, such as `{ tool: '10m' }`. Default, each by itself: what this run was given
+   * by whoever posted it, else what its agent says.
+   */
+  timeouts?: Timeouts
 }
 
 /**

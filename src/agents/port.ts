@@ -1,6 +1,7 @@
 import type { Json } from '../json.ts'
 import type { CallDraft } from '../store/flush.ts'
 import type { CallRow, ChildReport, Signal } from '../store/rows.ts'
+import type { Timeouts } from './agent.ts'
 
 export type { ChildReport, Signal } from '../store/rows.ts'
 
@@ -56,6 +57,8 @@ export interface Delegation {
   lane_key: string
   /** Goes on by itself: nobody waits for it, and no cancel of its parent reaches it. */
   detach: boolean
+  /** Clocks of the watchdog that it is given for this child; of the others the run's own count. */
+  timeouts?: Timeouts
 }
 
 /** What a signal may be called. */

@@ -1,7 +1,14 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Json } from '../json.ts'
-import { type Agent, type AgentContext, DelegationCancelled, RunError, type Tool } from './agent.ts'
+import {
+  type Agent,
+  type AgentContext,
+  type DelegateOptions,
+  DelegationCancelled,
+  RunError,
+  type Tool,
+} from './agent.ts'
 import type { Outbound } from './outbound.ts'
 import type { AgentCard } from './source.ts'
 import type { ChildReport } from './port.ts'
@@ -118,11 +125,10 @@ const parallel = (ctx: AgentContext, steps: ToolStep[]): Promise<Json[]> =>
 
 /** A child that somebody has cancelled: the step says whether that is a result, a failure, or to be tried anew. */
 async function delegate(ctx: AgentContext, step: DelegateStep): Promise<ChildReport> {
-  const { agent, input = null, namespace, detach = false, on_cancelled = 'continue' } = step
-  const options = namespace === undefined ? { detach } : { namespace, detach }
+  const { agent, input = null, on_cancelled = 'continue', ...options } = step
   for (let retries = 0; ; retries += 1) {
     try {
-      return await ctx.delegate(agent, input, options)
+      return await ctx.delegate(agent, input, options as DelegateOptions)
     } catch (error) {
       if (!(error instanceof DelegationCancelled) || on_cancelled === 'fail') throw error
       if (on_cancelled === 'continue' || retries === RETRIES_MAX) return error.report
