@@ -74,11 +74,8 @@ export class Delegations {
   ): Promise<ChildReport> {
     const { port } = this.#desk
     if (again) port.send({ type: 'child.awaited' })
-    this.#desk.children += 1
     // A cancel waits for it: the child is told as well, and ends first. Only a hand-over leaves it to the next attempt.
-    const report = await this.#desk.unlessDrained(port.reportOf(childRunId)).finally(() => {
-      this.#desk.children -= 1
-    })
+    const report = await this.#desk.reported(port.reportOf(childRunId))
     const { size } = checkedResult(report.output)
     const ended = this.#desk.succeeded(call, report as unknown as Json, size + 200, startedAt)
     port.send({ type: 'child.reported', call: ended, report: { ...report, output: null } })

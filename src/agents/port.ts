@@ -37,6 +37,8 @@ export interface ProgressReport {
   saying?: string
   /** Of this tool call. */
   tool_call_id?: string
+  /** Work of its own is about to begin, or goes on, while delegated runs are waited for. */
+  works_beside?: true
   /** A say or model call that is under way, as far as it is. */
   call?: SessionCall
   /** Its text goes on: at `offset` of the message, in UTF-16 code units. What was there behind it is void. */

@@ -161,7 +161,7 @@ describe('every state that is not terminal', () => {
       expect(
         exceptions((state) => {
           if (!state.hasTag('active')) return true
-          const { attempt, progressed, barren_attempts } = state.context
+          const { attempt, progressed, barren_attempts, works_beside } = state.context
           const event = { type: 'attempt.lost', reason: 'x', recovery, max_crashes: 2 } as const
           const next = step(state, event)
           if (!next) return false
@@ -169,7 +169,10 @@ describe('every state that is not terminal', () => {
             return (
               statusOf(next) === (state.context.children > 0 ? 'cancel_requested' : 'cancelled')
             )
-          if (!progressed && barren_attempts + 1 >= 2) return statusOf(next) === 'waiting_on_human'
+          const isBarren = !progressed && barren_attempts + 1 >= 2
+          const onlyWaits = statusOf(state) === 'waiting_on_child' && !works_beside
+          const isInnocent = onlyWaits && recovery === 'auto'
+          if (isBarren && !isInnocent) return statusOf(next) === 'waiting_on_human'
           if (recovery === 'manual') return statusOf(next) === 'timed_out'
           return statusOf(next) === 'resuming' && next.context.attempt === attempt + 1
         }),
