@@ -229,9 +229,8 @@ export const runSetup = setup({
     isRecyclable: ({ context }, params: { forced: boolean }) =>
       params.forced || context.stuck_clock !== null,
     isStuck: ({ context }) => context.stuck_clock !== null,
-    // The turn's clock outranks the others: what they found may pass, its finding does not.
-    isNewlyStuck: ({ context }, params: { clock: WatchdogClock }) =>
-      context.stuck_clock === null || (params.clock === 'turn' && context.stuck_clock !== 'turn'),
+    // What was found first stays for as long as it is true: it says why.
+    isNotStuck: ({ context }) => context.stuck_clock === null,
     isWell: ({ context }) => context.stuck_clock === null && !context.orphan,
     isOrphan: ({ context }) => context.orphan,
     isLastAnswer: ({ context }) => context.questions <= 1,

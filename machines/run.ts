@@ -99,7 +99,7 @@ export const runMachine = runSetup.createMachine({
       on: {
         // Flagged, not torn down: who is stuck may recover.
         'stuck.noted': {
-          guard: { type: 'isNewlyStuck', params: ({ event }) => event },
+          guard: 'isNotStuck',
           actions: [{ type: 'flag', params: ({ event }) => event }, 'noteStuck'],
         },
         'stuck.cleared': { guard: 'isStuck', actions: ['unflag', 'noteStuck'] },
