@@ -42,6 +42,8 @@ export class CallDesk {
   #callIds = new Set<string>()
   #fault: RunError | null = null
   #movedAt = -MOVED_MS
+  /** Others see by the records that it moves; a short attempt has none for this. */
+  #arrivedAt = performance.now()
   #inFlight = new Set<Promise<unknown>>()
   #occupied = 0
   /** The code has ended. */
@@ -210,6 +212,16 @@ export class CallDesk {
     if (now - this.#movedAt < MOVED_MS) return
     this.#movedAt = now
     this.port.send({ type: 'progress.reported' })
+  }
+
+  /** The code has come to a boundary that is no call. @throws SessionClosed */
+  arrive(): Promise<void> {
+    const now = performance.now()
+    if (now - this.#arrivedAt >= MOVED_MS) {
+      this.#arrivedAt = now
+      this.port.send({ type: 'progress.reported' })
+    }
+    return this.occupy(() => this.mayAct())
   }
 
   boundary(): void {

@@ -211,6 +211,10 @@ export class RunContext implements AgentContext {
     this.desk.port.beat()
   }
 
+  boundary(): Promise<void> {
+    return this.desk.arrive()
+  }
+
   now = (): number => this.#value('now', Date.now)
   random = (): number => this.#value('random', Math.random)
   uuid = (): string => this.#value('uuid', randomUUID)

@@ -90,7 +90,7 @@ async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown
     await ctx.journal(step.journal)
     return step.journal
   }
-  if ('spin' in step) return spin(step.spin)
+  if ('spin' in step) return spin(ctx, step.spin)
   if ('parallel' in step) return parallel(ctx, step.parallel)
   if ('delegate' in step) return delegate(ctx, step.delegate)
   if ('delegate_all' in step) return together(step.delegate_all.map((one) => delegate(ctx, one)))
@@ -99,13 +99,14 @@ async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown
 }
 
 async function think(ctx: AgentContext, ms: number): Promise<null> {
-  ctx.heartbeat()
+  await ctx.boundary()
   await delay(ms, undefined, { signal: ctx.signal })
   return null
 }
 
 /** What a careless agent does: nothing else in its thread moves meanwhile. */
-function spin(ms: number): null {
+async function spin(ctx: AgentContext, ms: number): Promise<null> {
+  await ctx.boundary()
   const end = performance.now() + ms
   while (performance.now() < end);
   return null
