@@ -221,7 +221,7 @@ export class CallDesk {
       this.#arrivedAt = now
       this.port.send({ type: 'progress.reported' })
     }
-    return this.occupy(() => this.mayAct())
+    return this.occupy(() => this.unlessEnding(this.mayAct()))
   }
 
   boundary(): void {
