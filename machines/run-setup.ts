@@ -27,6 +27,8 @@ export interface RunContext {
   tools: number
   /** Delegated child runs whose report is not recorded yet; an attempt that ends leaves them to the next one. */
   children: number
+  /** Beside the children that it waits for the present attempt has done work of its own. */
+  works_beside: boolean
   /** Open questions to a human; the run goes back in line with the last answer. */
   questions: number
   /** What the watchdog found, such as `executor.unresponsive(15s)`; null while all is well. */
@@ -66,7 +68,7 @@ export type RunEvent =
   | { type: 'input.replaced' }
   | { type: 'session.ready' }
   | { type: 'call.recorded' }
-  | { type: 'progress.reported'; tool_call_id?: string }
+  | { type: 'progress.reported'; tool_call_id?: string; works_beside?: true }
   | { type: 'tool.started' }
   | { type: 'tool.finished'; call: { tool_call_id: string } }
   | { type: 'child.started' }
@@ -118,6 +120,23 @@ export const RUN_EFFECTS = ['startSession', 'cancelSession', 'endSession'] as co
 export type RunFact = (typeof RUN_FACTS)[number]
 export type RunEffect = (typeof RUN_EFFECTS)[number]
 
+/** The pure transition helpers ask for it without input. */
+export const newContext = (input: RunInput | undefined): RunContext => ({
+  attempt: 0,
+  delayed: input?.delayed ?? false,
+  holds_lane: false,
+  hold_lane_on_human: input?.hold_lane_on_human ?? false,
+  handed_over: false,
+  progressed: false,
+  barren_attempts: 0,
+  tools: 0,
+  children: 0,
+  works_beside: false,
+  questions: 0,
+  ...NOT_STUCK,
+  orphan: false,
+})
+
 const NOT_STUCK = { stuck_reason: null, stuck_clock: null, stuck_call: null } as const
 
 /** The call that moves by this event; null: the run does, and none of its calls in flight. */
@@ -147,11 +166,13 @@ export const runSetup = setup({
       attempt: ({ context }) => (context.handed_over ? context.attempt : context.attempt + 1),
       progressed: ({ context }) => context.handed_over && context.progressed,
       handed_over: false,
+      works_beside: false,
       tools: 0,
     }),
     openNextAttempt: assign({
       attempt: ({ context }) => context.attempt + 1,
       progressed: false,
+      works_beside: false,
       tools: 0,
       ...NOT_STUCK,
       orphan: false,
@@ -182,6 +203,9 @@ export const runSetup = setup({
     enterTool: assign({ tools: ({ context }) => context.tools + 1 }),
     leaveTool: assign({ tools: ({ context }) => context.tools - 1 }),
     enterChild: assign({ children: ({ context }) => context.children + 1 }),
+    workBeside: assign(({ context }, params: { works_beside?: true }) => ({
+      works_beside: context.works_beside || params.works_beside === true,
+    })),
     leaveChild: assign({ children: ({ context }) => context.children - 1 }),
     recountChildren: assign(({ context, event }) => {
       const known = event.type === 'resume.requested' ? event.children : undefined
@@ -205,14 +229,16 @@ export const runSetup = setup({
     isRecyclable: ({ context }, params: { forced: boolean }) =>
       params.forced || context.stuck_clock !== null,
     isStuck: ({ context }) => context.stuck_clock !== null,
-    // The turn's clock outranks the others: what they found may pass, its finding does not.
-    isNewlyStuck: ({ context }, params: { clock: WatchdogClock }) =>
-      context.stuck_clock === null || (params.clock === 'turn' && context.stuck_clock !== 'turn'),
+    // What was found first stays for as long as it is true: it says why.
+    isNotStuck: ({ context }) => context.stuck_clock === null,
     isWell: ({ context }) => context.stuck_clock === null && !context.orphan,
     isOrphan: ({ context }) => context.orphan,
     isLastAnswer: ({ context }) => context.questions <= 1,
     isCrashLoop: ({ context }, params: { max_crashes: number }) =>
       !context.progressed && context.barren_attempts + 1 >= params.max_crashes,
+    // Waiting kills no node: whoever took this one with it, it was not this run.
+    isInnocent: ({ context }, params: { recovery: 'auto' | 'manual' }) =>
+      !context.works_beside && params.recovery === 'auto',
     isAutomatic: (_, params: { recovery: 'auto' | 'manual' }) => params.recovery === 'auto',
   },
 })

@@ -9,7 +9,7 @@
  * node that hosts the run sends `attempt.*` and `cancel.expired`, its watchdog `stuck.*`, the
  * reconciler of any node `queue.expired`.
  */
-import { runSetup } from './run-setup.ts'
+import { newContext, runSetup } from './run-setup.ts'
 
 /** Bumped with every change of this chart that a stored snapshot could notice; `upgrade` then learns the step. */
 export const RUN_MACHINE_VERSION = 3
@@ -19,7 +19,16 @@ const moved = ['progress', 'recover', 'noteCall', 'noteStuck'] as const
 /** So does it when it comes to a call. */
 const arrived = ['recover', 'noteStuck'] as const
 const begun = [...arrived, 'noteCall'] as const
+const reported = [
+  'recover',
+  { type: 'workBeside', params: ({ event }: { event: { works_beside?: true } }) => event },
+  'noteProgress',
+  'noteStuck',
+] as const
 const ended = ['noteOutcome', 'endSession'] as const
+/** A lost attempt is followed by the next one, or by none. */
+const takenUp = ['openNextAttempt', 'noteLost', 'noteStuck', 'endSession', 'startSession'] as const
+const givenUp = ['noteLost', ...ended] as const
 const cancelledAtOnce = {
   target: '#run.terminal.cancelled',
   actions: ['noteCancel', 'noteOutcome'],
@@ -41,23 +50,7 @@ const asked = {
 
 export const runMachine = runSetup.createMachine({
   id: 'run',
-  context: ({ input }) => ({
-    attempt: 0,
-    // The pure transition helpers evaluate this factory without input.
-    delayed: input?.delayed ?? false,
-    holds_lane: false,
-    hold_lane_on_human: input?.hold_lane_on_human ?? false,
-    handed_over: false,
-    progressed: false,
-    barren_attempts: 0,
-    tools: 0,
-    children: 0,
-    questions: 0,
-    stuck_reason: null,
-    stuck_clock: null,
-    stuck_call: null,
-    orphan: false,
-  }),
+  context: ({ input }) => newContext(input),
   initial: 'queued',
   options: { maxIterations: 100 },
   states: {
@@ -106,7 +99,7 @@ export const runMachine = runSetup.createMachine({
       on: {
         // Flagged, not torn down: who is stuck may recover.
         'stuck.noted': {
-          guard: { type: 'isNewlyStuck', params: ({ event }) => event },
+          guard: 'isNotStuck',
           actions: [{ type: 'flag', params: ({ event }) => event }, 'noteStuck'],
         },
         'stuck.cleared': { guard: 'isStuck', actions: ['unflag', 'noteStuck'] },
@@ -151,19 +144,9 @@ export const runMachine = runSetup.createMachine({
           {
             guard: { type: 'isAutomatic', params: ({ event }) => event },
             target: '.resuming',
-            actions: [
-              'countLoss',
-              'openNextAttempt',
-              'noteLost',
-              'noteStuck',
-              'endSession',
-              'startSession',
-            ],
+            actions: ['countLoss', ...takenUp],
           },
-          {
-            target: 'terminal.timed_out',
-            actions: ['countLoss', 'noteLost', 'noteOutcome', 'endSession'],
-          },
+          { target: 'terminal.timed_out', actions: ['countLoss', ...givenUp] },
         ],
       },
       states: {
@@ -181,7 +164,7 @@ export const runMachine = runSetup.createMachine({
           meta: { wakers: ['run.completed', 'attempt.lost'] },
           on: {
             'call.recorded': { actions: moved },
-            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
+            'progress.reported': { actions: reported },
             'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
             'child.started': { target: 'waiting_on_child', actions: ['enterChild', ...begun] },
             // After a resume: it was delegated by an earlier attempt.
@@ -206,7 +189,7 @@ export const runMachine = runSetup.createMachine({
               actions: ['leaveChild', ...moved],
             },
             'call.recorded': { actions: moved },
-            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
+            'progress.reported': { actions: reported },
           },
         },
         waiting_on_child: {
@@ -216,7 +199,7 @@ export const runMachine = runSetup.createMachine({
             'child.started': { actions: ['enterChild', ...begun] },
             'tool.started': { target: 'waiting_on_tool', actions: ['enterTool', ...begun] },
             'call.recorded': { actions: moved },
-            'progress.reported': { actions: ['recover', 'noteProgress', 'noteStuck'] },
+            'progress.reported': { actions: reported },
             'child.reported': [
               {
                 guard: 'isLastChild',
@@ -225,6 +208,12 @@ export const runMachine = runSetup.createMachine({
               },
               { actions: ['leaveChild', ...moved] },
             ],
+            // No step towards a crash loop.
+            'attempt.lost': {
+              guard: { type: 'isInnocent', params: ({ event }) => event },
+              target: 'resuming',
+              actions: takenUp,
+            },
           },
         },
         cancel_requested: {
@@ -250,10 +239,7 @@ export const runMachine = runSetup.createMachine({
             'attempt.handed_over': { target: '#run.terminal.cancelled', actions: ended },
             'attempt.lost': [
               { guard: 'hasChild', actions: ['noteLost', 'endSession'] },
-              {
-                target: '#run.terminal.cancelled',
-                actions: ['noteLost', 'noteOutcome', 'endSession'],
-              },
+              { target: '#run.terminal.cancelled', actions: givenUp },
             ],
           },
         },

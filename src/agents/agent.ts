@@ -138,6 +138,11 @@ export interface DelegateOptions {
   namespace?: string
   /** Do not wait for it: it reports to nobody, and a cancel of this run does not reach it. Default false. */
   detach?: boolean
+  /**
+   * Limits of the watchdog's clocks for it, such as `{ tool: '10m' }`. Default, each by itself: what this run was given
+   * by whoever posted it, else what its agent says.
+   */
+  timeouts?: Timeouts
 }
 
 /**
@@ -193,6 +198,11 @@ export interface AgentContext {
   journal(fields: Record<string, Json>): Promise<void>
   /** Tells that the code is alive; not recorded. */
   heartbeat(): void
+  /**
+   * A boundary between pieces of work that call nothing of `ctx`: to come here is progress, here a cancel or a hand-over
+   * ends the attempt, and a run whose turn took too long is held until somebody extends it. Not recorded.
+   */
+  boundary(): Promise<void>
   /** Milliseconds since 1970, a number in [0, 1), a random UUID: recorded, so that a resumed run sees the same. */
   now(): number
   random(): number

@@ -3,9 +3,9 @@ import type { Json } from '../json.ts'
 import type { CallKind, CallRow, Effects } from '../store/rows.ts'
 import { SessionClosed } from '../errors.ts'
 import { RunError, ToolError } from './agent.ts'
-import type { SessionControl } from './control.ts'
+import { aborted, type SessionControl, unless } from './control.ts'
 import type { SessionCall, SessionPort } from './port.ts'
-import { Replay } from './replay.ts'
+import { modelCodeOf, Replay } from './replay.ts'
 
 const MOVED_MS = 1_000
 
@@ -33,12 +33,17 @@ export class CallDesk {
   readonly control: SessionControl
   readonly port: SessionPort
   /** Delegated runs whose report is waited for. */
-  children = 0
+  #children = 0
+  /** Calls in flight that do something themselves. */
+  #working = 0
+  #besideTold = false
   #replay: Replay
   #position = 0
   #callIds = new Set<string>()
   #fault: RunError | null = null
   #movedAt = -MOVED_MS
+  /** Others see by the records that it moves; a short attempt has none for this. */
+  #arrivedAt = performance.now()
   #inFlight = new Set<Promise<unknown>>()
   #occupied = 0
   /** The code has ended. */
@@ -155,6 +160,31 @@ export class CallDesk {
     }
   }
 
+  /** The same of a call that does something itself, and does not wait for another run. */
+  async perform<T>(work: () => Promise<T>): Promise<T> {
+    this.#working += 1
+    this.#tellBeside()
+    return this.track(work).finally(() => {
+      this.#working -= 1
+    })
+  }
+
+  /** Waits for the report of a delegated run, which is no work. */
+  async reported<T>(report: Promise<T>): Promise<T> {
+    this.#children += 1
+    this.#tellBeside()
+    return this.unlessDrained(report).finally(() => {
+      this.#children -= 1
+    })
+  }
+
+  /** A node that dies now may have died of this run, although it waits: told once, before that work begins. */
+  #tellBeside(): void {
+    if (this.#besideTold || this.#working === 0 || this.#children === 0) return
+    this.#besideTold = true
+    this.port.send({ type: 'progress.reported', works_beside: true })
+  }
+
   /** Something of the run is under way: a call that is answered or made, and no wait for a signal. */
   get isOccupied(): boolean {
     return this.#occupied > 0
@@ -184,6 +214,16 @@ export class CallDesk {
     this.port.send({ type: 'progress.reported' })
   }
 
+  /** The code has come to a boundary that is no call. @throws SessionClosed */
+  arrive(): Promise<void> {
+    const now = performance.now()
+    if (now - this.#arrivedAt >= MOVED_MS) {
+      this.#arrivedAt = now
+      this.port.send({ type: 'progress.reported' })
+    }
+    return this.occupy(() => this.unlessEnding(this.mayAct()))
+  }
+
   boundary(): void {
     if (this.control.ending) throw new SessionClosed('the session is ending')
   }
@@ -192,7 +232,7 @@ export class CallDesk {
   async quiet(): Promise<void> {
     this.isOver = true
     this.onMove()
-    if (this.children > 0 && !this.control.ending) this.port.send({ type: 'children.dismissed' })
+    if (this.#children > 0 && !this.control.ending) this.port.send({ type: 'children.dismissed' })
     const hard = this.control.hard.signal
     while (this.#inFlight.size > 0 && !hard.aborted)
       await Promise.race([Promise.allSettled(this.#inFlight), aborted(hard)])
@@ -257,24 +297,3 @@ export class CallDesk {
     }
   }
 }
-
-/** A failed model call keeps its kind of failure as its result. */
-function modelCodeOf({ result }: CallRow): string {
-  const code =
-    typeof result === 'object' && result !== null && !Array.isArray(result) && result['code']
-  return typeof code === 'string' ? code : 'unknown'
-}
-
-const unless = <T>(waited: Promise<T>, endings: AbortController[]): Promise<T> =>
-  Promise.race([
-    waited,
-    aborted(AbortSignal.any(endings.map(({ signal }) => signal))).then(() =>
-      Promise.reject(new SessionClosed('the session is ending')),
-    ),
-  ])
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })

@@ -73,7 +73,7 @@ export class RunContext implements AgentContext {
     const { desk } = this
     const { call, recorded } = desk.open('step', name, null)
     if (recorded) return desk.replayed(recorded) as Promise<T>
-    return desk.track(async () => {
+    return desk.perform(async () => {
       await desk.mayAct()
       const startedAt = performance.now()
       try {
@@ -98,7 +98,7 @@ export class RunContext implements AgentContext {
       input: shownInput(input),
     })
     if (recorded && recorded.outcome !== 'started') return desk.replayed(recorded)
-    return desk.track(async () => {
+    return desk.perform(async () => {
       const tool = await this.#tools.toolbox.find(name, this.signal)
       if (!tool)
         throw new RunError('unknown_tool', `the agent ${this.#agent.name} has no tool ${name}`)
@@ -114,7 +114,7 @@ export class RunContext implements AgentContext {
     if (recorded && recorded.outcome !== 'started')
       return desk.replayed(recorded) as unknown as Promise<ModelReply>
     const { toolbox, findModel } = this.#tools
-    return desk.track(() =>
+    return desk.perform(() =>
       callModel({
         agent: this.#agent,
         request,
@@ -209,6 +209,10 @@ export class RunContext implements AgentContext {
 
   heartbeat(): void {
     this.desk.port.beat()
+  }
+
+  boundary(): Promise<void> {
+    return this.desk.arrive()
   }
 
   now = (): number => this.#value('now', Date.now)

@@ -24,3 +24,18 @@ export class SessionControl {
     return this.soft.signal.aborted || this.drained.signal.aborted || this.hard.signal.aborted
   }
 }
+
+/** What is waited for, unless one of these endings comes first. @throws SessionClosed */
+export const unless = <T>(waited: Promise<T>, endings: AbortController[]): Promise<T> =>
+  Promise.race([
+    waited,
+    aborted(AbortSignal.any(endings.map(({ signal }) => signal))).then(() =>
+      Promise.reject(new SessionClosed('the session is ending')),
+    ),
+  ])
+
+export const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })

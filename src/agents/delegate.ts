@@ -1,9 +1,11 @@
 import { type Json, hashJson } from '../json.ts'
 import { newRunId } from '../ids.ts'
 import { SessionClosed } from '../errors.ts'
-import { type DelegateOptions, DelegationCancelled, RunError } from './agent.ts'
+import { fitted } from '../field-errors.ts'
+import { type DelegateOptions, DelegationCancelled, RunError, type Timeouts } from './agent.ts'
 import type { CallDesk } from './call-desk.ts'
 import type { ChildReport, Delegation, Job } from './port.ts'
+import { timeouts } from './timeouts.ts'
 import { checkedResult } from './values.ts'
 
 /** Runs under each other: a delegation beyond that is a circle rather than a plan. */
@@ -41,8 +43,9 @@ export class Delegations {
     if (recorded && recorded.outcome !== 'started')
       return checkedReport((await desk.replayed(recorded)) as unknown as ChildReport)
     const lane_key = this.#laneOf(agent, namespace ?? `${desk.runId}.${call.position}`)
-    if (!recorded) this.#check(agent, namespace, lane_key)
-    const child = { child_run_id, agent, input, namespace, lane_key, detach }
+    if (!recorded) this.#check(agent, namespace, lane_key, options.timeouts)
+    const limits = options.timeouts === undefined ? {} : { timeouts: options.timeouts }
+    const child = { child_run_id, agent, input, namespace, lane_key, detach, ...limits }
     const startedAt = performance.now()
     return desk.track(async () => {
       if (recorded) return this.#outcome(call, childOf(recorded.input), startedAt, true)
@@ -71,11 +74,8 @@ export class Delegations {
   ): Promise<ChildReport> {
     const { port } = this.#desk
     if (again) port.send({ type: 'child.awaited' })
-    this.#desk.children += 1
     // A cancel waits for it: the child is told as well, and ends first. Only a hand-over leaves it to the next attempt.
-    const report = await this.#desk.unlessDrained(port.reportOf(childRunId)).finally(() => {
-      this.#desk.children -= 1
-    })
+    const report = await this.#desk.reported(port.reportOf(childRunId))
     const { size } = checkedResult(report.output)
     const ended = this.#desk.succeeded(call, report as unknown as Json, size + 200, startedAt)
     port.send({ type: 'child.reported', call: ended, report: { ...report, output: null } })
@@ -86,7 +86,12 @@ export class Delegations {
     return `child:${this.#job.conversation_id}:${agent}:${namespace}`
   }
 
-  #check(agent: string, namespace: string | null, lane_key: string): void {
+  #check(
+    agent: string,
+    namespace: string | null,
+    lane_key: string,
+    limits: Timeouts | undefined,
+  ): void {
     this.#made += 1
     const { lanes } = this.#job
     if (typeof agent !== 'string' || agent === '' || agent.length > 255)
@@ -96,6 +101,14 @@ export class Delegations {
         'invalid_delegation',
         `a namespace has 1 to ${NAMESPACE_LENGTH_MAX} characters`,
       )
+    const { errors } = fitted(timeouts.optional(), limits)
+    if (errors) {
+      const [{ path, message } = { path: '', message: 'do not fit' }] = errors
+      throw new RunError(
+        'invalid_delegation',
+        `${['timeouts', path].filter(Boolean).join('.')} ${message}`,
+      )
+    }
     if (this.#made > CHILDREN_MAX)
       throw new RunError('too_many_children', `a run delegates no more than ${CHILDREN_MAX} runs`)
     if (lanes.length >= DEPTH_MAX)

@@ -1,6 +1,7 @@
 import type { Json } from '../json.ts'
 import type { CallDraft } from '../store/flush.ts'
 import type { CallRow, ChildReport, Signal } from '../store/rows.ts'
+import type { Timeouts } from './agent.ts'
 
 export type { ChildReport, Signal } from '../store/rows.ts'
 
@@ -36,6 +37,8 @@ export interface ProgressReport {
   saying?: string
   /** Of this tool call. */
   tool_call_id?: string
+  /** Work of its own is about to begin, or goes on, while delegated runs are waited for. */
+  works_beside?: true
   /** A say or model call that is under way, as far as it is. */
   call?: SessionCall
   /** Its text goes on: at `offset` of the message, in UTF-16 code units. What was there behind it is void. */
@@ -56,6 +59,8 @@ export interface Delegation {
   lane_key: string
   /** Goes on by itself: nobody waits for it, and no cancel of its parent reaches it. */
   detach: boolean
+  /** Clocks of the watchdog that it is given for this child; of the others the run's own count. */
+  timeouts?: Timeouts
 }
 
 /** What a signal may be called. */

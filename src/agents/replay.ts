@@ -131,3 +131,10 @@ export class Replay {
 
 const nameOf = (call: { kind: string; tool: string; args_hash: string | null }): string =>
   `${call.kind} ${call.tool}${call.args_hash === null ? '' : ` (arguments ${call.args_hash.slice(0, 8)})`}`
+
+/** A failed model call keeps its kind of failure as its result. */
+export function modelCodeOf({ result }: CallRow): string {
+  const code =
+    typeof result === 'object' && result !== null && !Array.isArray(result) && result['code']
+  return typeof code === 'string' ? code : 'unknown'
+}

@@ -4,6 +4,7 @@ import { fitted } from '../field-errors.ts'
 import type { Json } from '../json.ts'
 import { nearest } from '../nearest.ts'
 import type { Outbound } from './outbound.ts'
+import { timeouts } from './timeouts.ts'
 
 const STEPS_MAX = 10_000
 const STEP_MS_MAX = 24 * 3_600_000
@@ -32,6 +33,7 @@ const delegate = z.strictObject({
   namespace: z.string().min(1).max(100).optional(),
   detach: z.boolean().optional(),
   on_cancelled: z.enum(['continue', 'fail', 'retry']).optional(),
+  timeouts: timeouts.optional(),
 })
 
 /** The steps by the field that names their kind. */

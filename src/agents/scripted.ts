@@ -1,7 +1,14 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Json } from '../json.ts'
-import { type Agent, type AgentContext, DelegationCancelled, RunError, type Tool } from './agent.ts'
+import {
+  type Agent,
+  type AgentContext,
+  type DelegateOptions,
+  DelegationCancelled,
+  RunError,
+  type Tool,
+} from './agent.ts'
 import type { Outbound } from './outbound.ts'
 import type { AgentCard } from './source.ts'
 import type { ChildReport } from './port.ts'
@@ -83,7 +90,7 @@ async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown
     await ctx.journal(step.journal)
     return step.journal
   }
-  if ('spin' in step) return spin(step.spin)
+  if ('spin' in step) return spin(ctx, step.spin)
   if ('parallel' in step) return parallel(ctx, step.parallel)
   if ('delegate' in step) return delegate(ctx, step.delegate)
   if ('delegate_all' in step) return together(step.delegate_all.map((one) => delegate(ctx, one)))
@@ -92,13 +99,14 @@ async function performStep(ctx: AgentContext, step: ScriptStep): Promise<unknown
 }
 
 async function think(ctx: AgentContext, ms: number): Promise<null> {
-  ctx.heartbeat()
+  await ctx.boundary()
   await delay(ms, undefined, { signal: ctx.signal })
   return null
 }
 
 /** What a careless agent does: nothing else in its thread moves meanwhile. */
-function spin(ms: number): null {
+async function spin(ctx: AgentContext, ms: number): Promise<null> {
+  await ctx.boundary()
   const end = performance.now() + ms
   while (performance.now() < end);
   return null
@@ -118,11 +126,10 @@ const parallel = (ctx: AgentContext, steps: ToolStep[]): Promise<Json[]> =>
 
 /** A child that somebody has cancelled: the step says whether that is a result, a failure, or to be tried anew. */
 async function delegate(ctx: AgentContext, step: DelegateStep): Promise<ChildReport> {
-  const { agent, input = null, namespace, detach = false, on_cancelled = 'continue' } = step
-  const options = namespace === undefined ? { detach } : { namespace, detach }
+  const { agent, input = null, on_cancelled = 'continue', ...options } = step
   for (let retries = 0; ; retries += 1) {
     try {
-      return await ctx.delegate(agent, input, options)
+      return await ctx.delegate(agent, input, options as DelegateOptions)
     } catch (error) {
       if (!(error instanceof DelegationCancelled) || on_cancelled === 'fail') throw error
       if (on_cancelled === 'continue' || retries === RETRIES_MAX) return error.report

@@ -45,13 +45,13 @@ export class Lookout {
   }
 
   async round(): Promise<void> {
-    const { database, host, committer, lease, concurrency, monotonicMs } = this.#options
+    const { database, host, committer, lease, alone, concurrency, monotonicMs } = this.#options
     const reads = database.runtime
     const { epoch } = lease
     host.expireCancels()
     if (this.mustResync || monotonicMs() - this.#resyncedAt > RESYNC_MS) await this.#resync()
     if (await this.#mayDeclareDead())
-      committer.adopt({ epoch, all_others: false, limit: ADOPT_MAX })
+      committer.adopt({ epoch, all_others: alone, limit: ADOPT_MAX })
     await this.#deliverMail()
     const { due, claimable } = await whatWaits(reads)
     if (due || (claimable && host.busy < concurrency)) committer.claim()
@@ -64,10 +64,13 @@ export class Lookout {
     if (this.#dueTimer) clearTimeout(this.#dueTimer)
   }
 
-  /** After an outage every lease looks over: nobody is dead until the database was reachable for a whole lease. */
+  /**
+   * After an outage every lease looks over: nobody is dead until the database was reachable for a whole lease. A node that is alone
+   * has asked for all at its start; where its own lease was late then, nothing came of it.
+   */
   async #mayDeclareDead(): Promise<boolean> {
     const { alone, lease, leaseMs, database } = this.#options
-    if (alone || lease.reachableForMs < leaseMs) return false
+    if (!alone && lease.reachableForMs < leaseMs) return false
     return anyNodeLost(database.runtime, lease.epoch)
   }
 

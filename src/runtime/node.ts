@@ -85,8 +85,7 @@ export class RunlaneNode {
     })
     this.#supervisor = supervisor
     this.readers = readers
-    const root = supervisor.actor
-    this.#actor = createActor(nodeMachine, { id: 'node', parent: root } as never)
+    this.#actor = createActor(nodeMachine, { id: 'node', parent: supervisor.actor } as never)
     this.lease = new Lease({
       line: database.leases,
       nodeId: options.nodeId,
@@ -113,7 +112,7 @@ export class RunlaneNode {
       onOutage: (error) => this.#chronicle.away('commits', error),
     })
     this.#host = new Host({
-      root,
+      root: supervisor.actor,
       machine: this.machine,
       committer: this.committer,
       lease: this.lease,
@@ -129,6 +128,7 @@ export class RunlaneNode {
       cancelTimeoutMs: options.cancelTimeoutMs,
       watchdog: options.watchdog,
       monotonicMs: clock.monotonicMs,
+      lookAt: (run) => supervisor.lookAt(run),
       onFenced: (runId, epoch) => this.#chronicle.fenced(runId, epoch),
       log,
     })

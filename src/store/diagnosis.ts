@@ -46,6 +46,14 @@ export interface WaitFacts {
   serving: number
   /** Active runs that take a slot, of all nodes. */
   active: number
+  /** Of a run in line: of those that take a slot one that is stuck, or else the one that began first. */
+  slot_holder: {
+    run_id: string
+    agent: string
+    status: RunStatus
+    stuck_reason: string | null
+    started_at: string
+  } | null
   /** The node that hosts it; null when none does. */
   owner: {
     node_id: string
@@ -134,6 +142,10 @@ export async function waitFacts(sql: Sql, runId: string): Promise<WaitFacts | un
       'serving', (select count(*)::int from runlane.nodes n where n.status = 'serving' and n.lease_until > t.at),
       'active', (select count(*)::int from runlane.agent_runs b where r.status = 'queued' and b.owner_epoch is not null
         and b.status <> 'waiting_on_child'),
+      'slot_holder', (select json_build_object('run_id', b.run_id, 'agent', b.agent, 'status', b.status,
+          'stuck_reason', b.stuck_reason, 'started_at', b.started_at)
+        from runlane.agent_runs b where r.status = 'queued' and b.owner_epoch is not null
+          and b.status <> 'waiting_on_child' order by b.stuck_reason is null, b.started_at, b.run_id limit 1),
       'owner', (select json_build_object('node_id', n.node_id, 'status', n.status, 'last_seen_at', n.last_seen_at,
           'lease_ms', round(extract(epoch from n.lease_until - n.last_seen_at) * 1000), 'lease_over', n.lease_until < t.at,
           'systemic', n.systemic) from runlane.nodes n where n.epoch = r.owner_epoch),

@@ -61,3 +61,16 @@ test('code of a thread delegates, catches the cancel of its child, and goes on; 
   })
   expect(await childrenOf(run)).toMatchObject([{ status: 'completed' }, { status: 'cancelled' }])
 })
+
+test.each([
+  [{ tool: 'soon' }, 'timeouts.tool must be a positive number with a unit'],
+  [{ tol: '1s' }, 'timeouts.tol is an unknown field'],
+  ['1s', 'timeouts must be an object'],
+])('limits that are none, as %j, are a failure that names them', async (input, message) => {
+  const run = await service.createRun({ agent: 'hasty', input })
+  expect(await service.waitForRun(run.run_id)).toMatchObject({
+    status: 'failed',
+    error_code: 'invalid_delegation',
+    error_message: expect.stringContaining(message),
+  })
+})

@@ -153,10 +153,12 @@ describe('the diagnosis of a run that waits for a child', () => {
       const { body } = await client.get(`/runs/${runs[0]?.run_id}/diagnosis`)
       return body.causes.find(({ gate }: { gate: string }) => gate === 'cycle') ?? false
     })
-    expect(circle.action).toBe('cancel one of them')
-    for (const run of runs) await client.cancel(run.run_id)
+    // The one that it names has lost least: it stands in line. Without it all others come to their end.
+    const [, named = ''] = /^cancel (run_\w+)$/.exec(circle.action) ?? []
+    expect(await client.run(named)).toMatchObject({ status: 'waiting_on_lane', started_at: null })
+    await client.cancel(named)
     for (const run of runs)
-      expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'cancelled' })
+      expect(await client.waitForRun(run.run_id)).toMatchObject({ status: 'completed' })
   })
 })
 

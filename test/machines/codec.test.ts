@@ -10,12 +10,19 @@ test('a snapshot of another version or of a state that is not in the chart is re
 
 test('a snapshot of chart version 2 is read as one that no single call has got stuck', () => {
   const stored = encodeChart(newChart(runMachine, { delayed: false, hold_lane_on_human: false }))
-  const { stuck_call: _call, ...context } = stored.context as object & { stuck_call: null }
+  const {
+    stuck_call: _call,
+    works_beside: _works,
+    ...context
+  } = stored.context as object & {
+    stuck_call: null
+    works_beside: false
+  }
   const found = { stuck_reason: 'tool_call.timeout(150s)', stuck_clock: 'tool' }
   const read = decodeChart(runMachine, { ...stored, version: 2, context: { ...context, ...found } })
   expect(encodeChart(read)).toEqual({
     ...stored,
-    context: { ...context, ...found, stuck_call: null },
+    context: { ...context, ...found, stuck_call: null, works_beside: false },
   })
 })
 
@@ -25,11 +32,13 @@ test('a snapshot of chart version 1 is read as one of a run that is not stuck', 
     stuck_clock: _clock,
     stuck_reason: _reason,
     stuck_call: _call,
+    works_beside: _works,
     ...context
   } = stored.context as object & {
     stuck_clock: null
     stuck_reason: null
     stuck_call: null
+    works_beside: false
   }
   const read = decodeChart(runMachine, { ...stored, version: 1, context })
   expect(encodeChart(read)).toEqual(stored)

@@ -160,6 +160,36 @@ describe('a cause', () => {
     await end(run, ...busy)
   })
 
+  test('that is a full node names the run that took its slot first, or the one that is stuck', async () => {
+    const first = await create([THINK])
+    const busy = await Promise.all(Array.from({ length: 4 }, () => create([THINK])))
+    const last = await create([{ step: 'long', ms: 1_200 }, HANG])
+    for (const run of [first, ...busy]) await until(run, ({ status }) => status === 'running')
+    const run = await create([])
+    const told = await diagnosisOf(run)
+    expect(told.causes).toMatchObject([
+      {
+        gate: 'queue.at_capacity',
+        holder: first.run_id,
+        action: expect.stringMatching(/^wait for /),
+      },
+    ])
+    expect(told.causes[0].action).toContain(first.run_id)
+    await until(last, isStuck)
+    const { summary, causes } = await diagnosisOf(run)
+    expect(causes).toMatchObject([
+      {
+        holder: last.run_id,
+        action: `stop or recycle ${last.run_id}, start a node, or raise RUNLANE_CONCURRENCY`,
+      },
+    ])
+    expect(summary).toContain(`${last.run_id} (scripted), which is waiting_on_tool and stuck`)
+    // What it says is true.
+    await end(last)
+    expect(await until(run, ({ status }) => status === 'completed')).toBeDefined()
+    await end(first, ...busy)
+  })
+
   test('that is a cancel on its way says when it is ended hard', async () => {
     const run = await create([{ tool: 'q', hang: true }])
     await until(run, ({ status }) => status === 'waiting_on_tool')

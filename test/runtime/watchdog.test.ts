@@ -53,13 +53,14 @@ test('no clock judges a run before its executor has begun it, and each counts fr
     expect(await told(stage, well)).toEqual([])
     expect(await stage.ends(slow)).toMatchObject({ status: 'completed' })
     const reasons = (await told(stage, slow)).map(({ payload }) => payload['stuck_reason'])
-    expect(reasons).toEqual(['reasoning.no_progress(400ms)', 'turn.timeout(800ms)'])
+    expect(reasons).toEqual(['reasoning.no_progress(400ms)'])
   })
 })
 
 test('the turn of a run that waits for its child stands still, and goes on behind it', () =>
   on({}, async (stage) => {
-    const child = { delegate: { agent: 'scripted', input: { steps: [{ think: 1_500 }] } } }
+    const steps = [{ think: 1_500 }]
+    const child = { delegate: { agent: 'scripted', input: { steps }, timeouts: { turn: '1h' } } }
     const limits = { timeouts: { turn: '600ms' }, execution_timeout_override: '100ms' }
     const run = await stage.post([child, { step: 'after' }], limits)
     expect(await stage.ends(run)).toMatchObject({ status: 'completed' })
@@ -90,6 +91,32 @@ test('a turn that is extended when its time is up has all of what was added left
     expect(lastedMs).toBeGreaterThan(950)
     expect(lastedMs).toBeLessThan(1_900)
     await stage.api.cancel(run.run_id)
+  }))
+
+test('a call that hangs is told of as such when the turn is over too, and behind it that keeps the run', () =>
+  on({ watchdog: { tool: 300, turn: 600 } }, async (stage) => {
+    const run = await stage.post([{ tool: 'slow', ms: 1_500 }, { tool: 'next' }])
+    await stage.tells(run, 'run_recovered')
+    const reasons = ['tool_call.timeout(300ms)', 'tool_call.timeout(300ms)', 'turn.timeout(600ms)']
+    await stage.api.waitForRun(run.run_id, { until: (one) => one.status !== 'waiting_on_tool' })
+    await stage.api.waitForRun(run.run_id, {
+      until: (one) => one['stuck_reason'] === 'turn.timeout(600ms)',
+    })
+    const found = (await told(stage, run)).map(({ payload }) => payload['stuck_reason'])
+    expect(found).toEqual(reasons)
+    expect(await stage.results(run)).toMatchObject([{ tool: 'slow', outcome: 'succeeded' }])
+    await stage.api.post(`/runs/${run.run_id}/extend`, { by: '1h' })
+    expect(await stage.ends(run)).toMatchObject({ status: 'completed' })
+    const lost = await stage.post([{ tool: 'lost', hang: true }])
+    await stage.tells(lost, 'run_stuck')
+    // When this is held, the turn of the other one is over as well.
+    const later = await stage.post([{ step: 'long', ms: 1_000 }, { step: 'held' }])
+    await stage.tells(later, 'run_stuck')
+    await stage.api.post(`/api/v1/admin/agent-runtime/runs/${lost.run_id}/recycle`)
+    expect(await stage.ends(lost)).toMatchObject({
+      error_message: expect.stringContaining('tool_call.timeout(300ms)'),
+    })
+    await stage.api.cancel(later.run_id)
   }))
 
 const calling = (name: string, more: object): Agent => ({

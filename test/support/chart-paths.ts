@@ -77,6 +77,7 @@ const CHILDREN: readonly RunEvent[] = [
   { type: 'child.awaited' },
   { type: 'child.reported' },
   { type: 'children.dismissed' },
+  { type: 'progress.reported', works_beside: true },
 ]
 
 /** What can happen to a run here: the surroundings end no call that was not started, and no run is due twice. */

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { Run } from './api.ts'
+import type { Run, RunStatus } from './api.ts'
 import { eventually } from './eventually.ts'
 import { BUSY_PARENT, HASTY, TOGETHER } from './scenario-agents.ts'
 import { names, play, type Play, type Scenario, type Step } from './scenario.ts'
@@ -121,28 +121,47 @@ export const childScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'of a tree that takes its node with it only the run waits for a human that was at work',
+    needs: ['active.waiting_on_child--attempt.lost[0]'],
+    alone: { maxCrashes: 1 },
+    async play({ service, deadlineMs, crash }) {
+      const before = play(service, deadlineMs)
+      const run = await before.post([{ delegate: child({ think: 60_000 }) }])
+      const only = await childThatIs('running', before, run)
+      const after = play(await crash(), deadlineMs)
+      expect(await after.reaches(only, 'waiting_on_human')).toMatchObject({ detail: 'crash_loop' })
+      expect(await after.reaches(run, 'waiting_on_child')).toMatchObject({ attempt: 2 })
+      await after.api.cancel(run.run_id)
+      await after.ends(run)
+    },
+  },
+  {
     name: 'a run that is cancelled at a crash ends after its child all the same',
     needs: ['active.cancel_requested--attempt.lost[0]', 'active.cancel_requested--attempt.lost[1]'],
     alone: {},
     async play({ service, deadlineMs, crash }) {
       const before = play(service, deadlineMs)
       const run = await before.post([{ delegate: child({ tool: 'pay', hang: true }) }])
-      const waiting = await eventually(
-        async () => (await childrenOf(before, run)).find((one) => one.status === 'waiting_on_tool'),
-        { timeoutMs: deadlineMs },
-      )
+      const waiting = await childThatIs('waiting_on_tool', before, run)
       await before.api.cancel(run.run_id)
-      await before.reaches(waiting as Run, 'cancel_requested')
+      await before.reaches(waiting, 'cancel_requested')
       const after = play(await crash(), deadlineMs)
       expect(await after.ends(run)).toMatchObject({ status: 'cancelled' })
       expect(names(await after.events(run))).toContain('delegation_cancelled')
-      expect(await after.ends(waiting as Run)).toMatchObject({ status: 'cancelled' })
+      expect(await after.ends(waiting)).toMatchObject({ status: 'cancelled' })
     },
   },
 ]
 
 const childrenOf = async ({ api }: Play, run: Run): Promise<Run[]> =>
   (await api.get(`/runs/${run.run_id}/children`)).body.children
+
+/** One of its children, as soon as it has this status. */
+const childThatIs = async (status: RunStatus, stage: Play, run: Run): Promise<Run> => {
+  const found = async (): Promise<Run | undefined> =>
+    (await childrenOf(stage, run)).find((one) => one.status === status)
+  return (await eventually(found, { message: `a child that is ${status}` })) as Run
+}
 
 async function childProgressed(stage: Play, run: Run): Promise<void> {
   await eventually(async () => {

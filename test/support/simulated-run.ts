@@ -76,6 +76,7 @@ export class SimulatedRun {
     await this.hosted.fed(
       () => !this.hosted.isHeldBack,
       () => this.now,
+      (run) => this.#watchdog.lookAt(run),
     )
   }
 

@@ -26,6 +26,7 @@ export const WELL: WaitFacts = {
   },
   ...{
     active: 1,
+    slot_holder: null,
     ended_at: null,
     late_result_at: null,
     error_code: null,

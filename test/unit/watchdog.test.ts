@@ -69,12 +69,13 @@ function stage(facts: Partial<Watched> = {}, autoTerminate: AutoTerminate = { mo
       supervisor.tick()
     }
   }
+  const sleep = (ms: number): void => void (now += ms)
   const freeze = (ms: number): void => {
-    now += ms
+    sleep(ms)
     supervisor.tick()
   }
   const reasons = () => said.map(({ type, stuck_reason }) => stuck_reason ?? type)
-  return { run, said, reasons, pass, freeze, outside, at: () => now }
+  return { run, supervisor, said, reasons, pass, sleep, freeze, outside, at: () => now }
 }
 
 describe('each clock finds what it is for, at its limit and not before', () => {
@@ -142,6 +143,53 @@ describe('each clock finds what it is for, at its limit and not before', () => {
   })
 })
 
+describe('what was found first is what keeps the run', () => {
+  const calm = { stuckClock: null, stuckReason: null, stuckCall: null, stuckSince: null }
+  const TURN = 'turn.timeout(600s)'
+
+  test.each([
+    ['waiting_on_tool', 'tool_call.timeout(150s)'],
+    ['running', 'reasoning.no_progress(30s)'],
+  ] as const)('%s: the turn is told of when that has passed', (status, reason) => {
+    const { run, pass, reasons, at } = stage({ status })
+    pass(700)
+    expect(reasons()).toEqual([reason])
+    Object.assign(run, calm, { status: 'running', movedAt: at() })
+    pass(1)
+    expect(reasons()).toEqual([reason, TURN])
+  })
+
+  test('of two that are over in the same second it is the one that says why', () => {
+    const { pass, reasons } = stage({ status: 'waiting_on_tool', ...ofRun({ turn: '150s' }) })
+    pass(151)
+    expect(reasons()).toEqual(['tool_call.timeout(150s)'])
+  })
+
+  test('a run that has come to the next call is looked at before it makes that', () => {
+    const { run, supervisor, pass, reasons, at, sleep, freeze, outside } = stage()
+    pass(600, () => (run.movedAt = at()))
+    supervisor.lookAt(run)
+    expect(reasons()).toEqual([])
+    sleep(500)
+    supervisor.lookAt(run)
+    expect(reasons()).toEqual([TURN])
+    supervisor.lookAt(run)
+    expect(reasons()).toEqual([TURN])
+    const other = stage()
+    other.pass(599, () => (other.run.movedAt = other.at()))
+    // Nobody has looked for an hour: that was the process, and the next tick forgives it.
+    other.sleep(3_600_000)
+    other.supervisor.lookAt(other.run)
+    other.freeze(0)
+    expect(other.reasons()).toEqual([])
+    outside.away = true
+    Object.assign(run, calm)
+    freeze(1_000)
+    supervisor.lookAt(run)
+    expect(reasons()).toEqual([TURN])
+  })
+})
+
 describe('limits of its own', () => {
   test('of the run count before those of its agent, and these before the general ones', () => {
     const agent = { reasoning: '5s', turn: '20s' }
@@ -150,8 +198,9 @@ describe('limits of its own', () => {
       one.pass(31)
       return one.reasons()
     }
-    expect(of({})).toEqual(['reasoning.no_progress(5s)', 'turn.timeout(20s)'])
-    expect(of({ reasoning: '10s' })).toEqual(['reasoning.no_progress(10s)', 'turn.timeout(20s)'])
+    expect(of({})).toEqual(['reasoning.no_progress(5s)'])
+    expect(of({ reasoning: '10s' })).toEqual(['reasoning.no_progress(10s)'])
+    expect(of({ reasoning: '1h' })).toEqual(['turn.timeout(20s)'])
     expect(of({ reasoning: '1h', turn: '1h' })).toEqual([])
   })
 
@@ -332,6 +381,6 @@ describe('nobody is flagged for what is not theirs', () => {
     pass(400)
     expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
     pass(400)
-    expect(reasons()).toEqual(['reasoning.no_progress(30s)', 'turn.timeout(600s)'])
+    expect(reasons()).toEqual(['reasoning.no_progress(30s)'])
   })
 })

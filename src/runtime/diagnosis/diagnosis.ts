@@ -37,23 +37,33 @@ export async function diagnose(
   if (isTerminal(first.status)) return { summary: endOf(first), causes: [] }
   const found: Found[] = []
   const seen = new Set<string>()
-  const follow = async (facts: WaitFacts, above: readonly string[]): Promise<void> => {
+  const follow = async (facts: WaitFacts, above: readonly WaitFacts[]): Promise<void> => {
     const { run_id } = facts
     seen.add(run_id)
     const own = worstFirst(causesOf({ ...facts, rules }))
     found.push(...own.map((one) => ({ ...one, run_id })))
+    const chain = [...above, facts]
     for (const next of waitedFor(facts)) {
-      if (next === run_id || above.includes(next)) {
+      const back = chain.findIndex((one) => one.run_id === next)
+      if (back >= 0) {
         const evidence = `The chain of waiting runs comes back to ${next}: none of them can go on.`
-        found.push({ ...finding('cycle', evidence, 'cancel one of them'), run_id: next })
+        const action = `cancel ${leastOf(chain.slice(back)).run_id}`
+        found.push({ ...finding('cycle', evidence, action), run_id: next })
       } else if (!seen.has(next) && seen.size < CHAIN_MAX) {
         const there = await read(next)
-        if (there) await follow(there, [...above, run_id])
+        if (there) await follow(there, chain)
       }
     }
   }
   await follow(first, [])
   return { summary: summaryOf(first, found), causes: found.map(causeOf) }
+}
+
+/** Of runs in a circle the one whose end costs least: of those that stand in line for a lane, one that has not begun. */
+function leastOf(circle: readonly WaitFacts[]): WaitFacts {
+  const inLine = circle.filter(({ status }) => status === 'waiting_on_lane')
+  const [first = circle[0] as WaitFacts] = inLine.toSorted((a, b) => a.attempt - b.attempt)
+  return first
 }
 
 const causeOf = ({ severity: _severity, ...cause }: Found): Cause => cause

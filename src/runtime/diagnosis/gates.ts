@@ -3,7 +3,7 @@
  * is told first. Of each: what it means, and what an operator can do about it.
  */
 const MEANINGS = {
-  cycle: ['runs that wait for each other in a circle', 'cancel one of them'],
+  cycle: ['runs that wait for each other in a circle', 'cancel the run that it names'],
   'node.lost': [
     'its node has not renewed its lease',
     'another node takes it over within seconds, or makes it `timed_out` (`RUNLANE_RECOVERY=manual`); where none serves, start one',
@@ -19,7 +19,7 @@ const MEANINGS = {
   'queue.paused': ['its queue is paused', 'resume the queue'],
   'queue.at_capacity': [
     'its queue, or every node, runs as many as it may',
-    'raise the concurrency of the queue, or start a node',
+    'raise the concurrency of the queue; where nodes are full, stop or recycle the run that it names, or start a node',
   ],
   'cancel.unacknowledged': [
     'it was asked to cancel and has not come to its next boundary',

@@ -78,15 +78,37 @@ function nodeCauses(facts: Facts): Finding[] {
 function slotCause(facts: Facts): Finding {
   const { serving, active, rules, status_since } = facts
   const limit = serving * rules.concurrency
+  const clock = { since: status_since, deadline: endOfLine(facts), limit, current: active }
+  const more = 'start a node, or raise RUNLANE_CONCURRENCY'
+  if (active < limit) {
+    const evidence = 'It has the turn of its lane, and is about to be picked up.'
+    return finding('queue.at_capacity', evidence, more, clock)
+  }
   const nodes = serving === 1 ? '1 node serves' : `${serving} nodes serve`
-  const evidence =
-    active < limit
-      ? 'It has the turn of its lane, and is about to be picked up.'
-      : `It has the turn of its lane, and no node had a free slot yet: ${nodes}, with ${rules.concurrency} runs each if all have the RUNLANE_CONCURRENCY of this one.`
-  return finding('queue.at_capacity', evidence, 'start a node, or raise RUNLANE_CONCURRENCY', {
-    since: status_since,
-    deadline: endOfLine(facts),
-    limit,
-    current: active,
-  })
+  const evidence = `It has the turn of its lane, and no node had a free slot yet: ${nodes}, with ${rules.concurrency} runs each if all have the RUNLANE_CONCURRENCY of this one.`
+  const slot = slotOf(facts)
+  return finding(
+    'queue.at_capacity',
+    [evidence, slot?.evidence].filter(Boolean).join(' '),
+    [slot?.action, more].filter(Boolean).join(', '),
+    { ...clock, holder: slot?.run_id ?? null },
+  )
+}
+
+/** The run that should leave its slot next, and what makes it do so. */
+function slotOf({ slot_holder: holder }: Facts) {
+  if (!holder) return undefined
+  const { run_id, agent, stuck_reason, started_at } = holder
+  const named = `${run_id} (${agent}), which is ${standing(holder)}`
+  return stuck_reason === null
+    ? {
+        run_id,
+        evidence: `The first that began is ${named}, at ${started_at}.`,
+        action: `wait for ${run_id} or stop it`,
+      }
+    : {
+        run_id,
+        evidence: `One is taken by ${named}: ${stuck_reason}.`,
+        action: `stop or recycle ${run_id}`,
+      }
 }

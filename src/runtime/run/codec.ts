@@ -41,7 +41,7 @@ function upgrade({ version, value, context }: EncodedChart): EncodedChart {
 /** By version: what its context lacks of the next one's. */
 const UPGRADES: Readonly<Record<number, (context: object) => object>> = {
   1: (context) => ({ ...context, stuck_reason: null, stuck_clock: null, orphan: false }),
-  2: (context) => ({ ...context, stuck_call: null }),
+  2: (context) => ({ ...context, stuck_call: null, works_beside: false }),
 }
 
 /** The chart of a run that is about to be created. */

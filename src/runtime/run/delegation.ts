@@ -29,13 +29,19 @@ export const childOf = (parent: HostedRow, child: Delegation): RunDraft => ({
   interrupt_command_id: null,
   input: child.input,
   metadata: {},
-  options: {
-    lanes_above: lanesOf(parent),
-    ...(parent.options.traceparent === undefined
-      ? {}
-      : { traceparent: parent.options.traceparent }),
-  },
+  options: { lanes_above: lanesOf(parent), ...inherited(parent, child) },
 })
+
+/** Whoever gave a run more time meant what it delegates as well: to wait for that is its work. */
+function inherited({ options }: HostedRow, child: Delegation): Partial<RunDraft['options']> {
+  const { traceparent, execution_timeout_override } = options
+  const timeouts = { ...options.timeouts, ...child.timeouts }
+  return {
+    ...(traceparent === undefined ? {} : { traceparent }),
+    ...(Object.keys(timeouts).length === 0 ? {} : { timeouts }),
+    ...(execution_timeout_override ? { execution_timeout_override } : {}),
+  }
+}
 
 /** The lanes that this run and those above it hold, its own first. */
 export const lanesOf = ({ lane_key, options }: HostedRow): string[] => [

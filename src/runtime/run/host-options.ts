@@ -8,6 +8,7 @@ import type { Committer } from '../commit/committer.ts'
 import type { Lease } from '../lease.ts'
 import type { Logger } from '../log.ts'
 import type { WatchdogRules } from '../supervision/clocks.ts'
+import type { Watched } from '../supervision/watchdog.ts'
 import type { Hosted } from './hosted.ts'
 import type { ReadSignals } from './signals.ts'
 
@@ -34,6 +35,8 @@ export interface HostOptions {
   /** What the watchdog of this node goes by. */
   watchdog: WatchdogRules
   monotonicMs: () => number
+  /** The watchdog looks at a run that is about to go on. */
+  lookAt: (run: Watched) => void
   /** The commit of a decision was refused: the run is another node's. */
   onFenced(runId: string, epoch: number | null): void
   log: Logger

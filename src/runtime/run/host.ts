@@ -4,10 +4,10 @@ import type { CallRow, HostedRow } from '../../store/rows.ts'
 import { lanesOf } from './delegation.ts'
 import { durable, type DurableLogic, type RunActor } from './durable.ts'
 import type { HostOptions } from './host-options.ts'
-import { Hosted, ledgerOf } from './hosted.ts'
+import { Hosted } from './hosted.ts'
 import type { RunMessage } from './messages.ts'
 import { Reports } from './reports.ts'
-import { rehydrated } from './rehydrate.ts'
+import { ledgerOf, rehydrated } from './rehydrate.ts'
 import { staleCancel } from './verdicts.ts'
 import { sessionPort } from './session-port.ts'
 import { askForSignals, Signals } from './signals.ts'
@@ -239,7 +239,7 @@ export class Host {
     const { attempt } = ledger.chart.context
     const lanes = lanesOf(ledger.row)
     const job = { run_id, conversation_id, agent, attempt, input, lanes, calls }
-    const { lease, monotonicMs } = this.#options
+    const { lease, monotonicMs, lookAt } = this.#options
     hosted.vitals.open(monotonicMs())
     const port = sessionPort({
       actor: hosted.actor,
@@ -249,7 +249,7 @@ export class Host {
         hosted.vitals.begin(monotonicMs())
         setTimeout(() => isOpen() && hosted.tellClock(), FIRST_RECORD_MS).unref()
       },
-      fed: () => hosted.fed(isOpen, monotonicMs),
+      fed: () => hosted.fed(isOpen, monotonicMs, lookAt),
       reportOf: (childRunId) => hosted.reports.of(childRunId),
       signals: hosted.signals,
       askForSignals: (asking) => askForSignals(ledger, asking),

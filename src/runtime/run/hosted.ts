@@ -1,11 +1,8 @@
-import type { RunMachine } from '../../../machines/run.ts'
 import type { ChildReport } from '../../agents/port.ts'
-import type { HostedRow } from '../../store/rows.ts'
-import { resolveStatus } from './codec.ts'
 import { reportLetter } from './delegation.ts'
 import type { Session } from '../../executors/local/session.ts'
 import type { RunActor, Settled } from './durable.ts'
-import { Ledger } from './ledger.ts'
+import type { Ledger } from './ledger.ts'
 import type { RunMessage } from './messages.ts'
 import type { Reports } from './reports.ts'
 import type { Signals } from './signals.ts'
@@ -15,6 +12,7 @@ import { watchedOf } from './watched.ts'
 import type { Performing } from '../supervision/audience.ts'
 import type { WatchdogRules } from '../supervision/clocks.ts'
 import { rowClockOf } from '../supervision/row-clock.ts'
+import type { Watched } from '../supervision/watchdog.ts'
 import { within } from '../../within.ts'
 
 /** How long an executor may take to say how a run has ended. */
@@ -79,12 +77,16 @@ export class Hosted {
 
   /**
    * It has come to the start of something new. Resolves when it may start that, or when `isOpen` says that it does not
-   * matter any more.
+   * matter any more. `lookAt`: its watchdog looks at it now.
    */
-  async fed(isOpen: () => boolean, monotonicMs: () => number): Promise<void> {
+  async fed(
+    isOpen: () => boolean,
+    monotonicMs: () => number,
+    lookAt: (run: Watched) => void,
+  ): Promise<void> {
     for (;;) {
       if (!isOpen()) return
-      this.#arrive(monotonicMs())
+      this.#arrive(monotonicMs(), lookAt)
       if (!this.isHeldBack) return
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve)
@@ -93,9 +95,11 @@ export class Hosted {
   }
 
   /** To come so far is progress; what holds it here is another call that hangs, or a turn that took too long. */
-  #arrive(now: number): void {
+  #arrive(now: number, lookAt: (run: Watched) => void): void {
     this.vitals.movedAt = now
     if (this.isHeldBack) this.send({ type: 'progress.reported' })
+    // Its time may be over without anybody having seen that yet.
+    if (this.cancelledAt === null && !this.draining) lookAt(watchedOf(this, now))
   }
 
   /** What its session has said, which is decided by now. */
@@ -270,18 +274,5 @@ export class Hosted {
       onOrphan: this.session.onOrphan,
       send: (...messages) => this.send(...messages),
     }
-  }
-}
-
-/** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
-export function ledgerOf(
-  row: HostedRow,
-  machine: RunMachine,
-): { ledger: Ledger; unrestorable: string | null } {
-  try {
-    return { ledger: Ledger.restore(row, machine), unrestorable: null }
-  } catch (error) {
-    const unrestorable = error instanceof Error ? error.message : String(error)
-    return { ledger: new Ledger(row, resolveStatus(machine, row), machine), unrestorable }
   }
 }

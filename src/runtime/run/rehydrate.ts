@@ -1,5 +1,7 @@
-import type { CallRow } from '../../store/rows.ts'
-import type { Ledger } from './ledger.ts'
+import type { RunMachine } from '../../../machines/run.ts'
+import type { CallRow, HostedRow } from '../../store/rows.ts'
+import { resolveStatus } from './codec.ts'
+import { Ledger } from './ledger.ts'
 import type { MessageOf } from './messages.ts'
 import { questionOf, replayedCalls, unknownCalls } from './resume.ts'
 
@@ -18,5 +20,18 @@ export function rehydrated(
   return {
     type: 'session.ready',
     replayed: replayed.map(({ tool_call_id, kind, tool }) => ({ tool_call_id, kind, tool })),
+  }
+}
+
+/** What is decided on a row goes on from there; a chart that cannot be restored can only be ended. */
+export function ledgerOf(
+  row: HostedRow,
+  machine: RunMachine,
+): { ledger: Ledger; unrestorable: string | null } {
+  try {
+    return { ledger: Ledger.restore(row, machine), unrestorable: null }
+  } catch (error) {
+    const unrestorable = error instanceof Error ? error.message : String(error)
+    return { ledger: new Ledger(row, resolveStatus(machine, row), machine), unrestorable }
   }
 }

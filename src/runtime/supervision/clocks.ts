@@ -84,12 +84,12 @@ const ENDING_MS = 2_000
 const PULSE_MS = 500
 
 /**
- * The clocks that count in a status, the one first that is told of first. The children of a run have clocks of their own, and
+ * The clocks that count in a status, the one first that is told of first: that which says most about why. The children of a run have clocks of their own, and
  * so has whoever these wait for. The clock of the cancel counts where a run was asked to end.
  */
 const COUNTING: Partial<Record<RunStatus, readonly WatchdogClock[]>> = {
-  running: ['turn', 'executor', 'reasoning'],
-  waiting_on_tool: ['turn', 'executor', 'tool'],
+  running: ['executor', 'reasoning', 'turn'],
+  waiting_on_tool: ['executor', 'tool', 'turn'],
   waiting_on_child: ['executor'],
   cancel_requested: ['executor'],
 }

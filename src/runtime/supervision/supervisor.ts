@@ -5,7 +5,7 @@ import { isConnectionError, isTransientError } from '../../store/database.ts'
 import type { Logger } from '../log.ts'
 import type { PassReport, Reconciler } from './reconciler.ts'
 import { type Held, heldText } from './systemic.ts'
-import type { Watchdog } from './watchdog.ts'
+import type { Watchdog, Watched } from './watchdog.ts'
 
 export interface SupervisorOptions {
   watchdog: Watchdog
@@ -83,6 +83,13 @@ export class Supervisor {
 
   tick(): void {
     this.actor.send({ type: 'clock.ticked', at: this.#options.monotonicMs() })
+  }
+
+  /** At a run that is about to go on: it may be over its time since the last look. Not where a tick is overdue. */
+  lookAt(run: Watched): void {
+    const { ticked_at } = this.actor.getSnapshot().context
+    const sinceTick = this.#options.monotonicMs() - ticked_at
+    if (sinceTick <= this.#tickMs + LATE_MS) this.#options.watchdog.lookAt(run)
   }
 
   /** Nobody is judged from now on. Resolves when a pass under way has come to its end. */

@@ -71,7 +71,7 @@ export class Watchdog {
 
   /** Answers what it has spared because too many would have been ended at once. */
   look(): Held[] {
-    const { limits, monotonicMs, now, isAway } = this.#options
+    const { limits, monotonicMs, isAway } = this.#options
     const at = monotonicMs()
     const sinceLook = at - this.#lookedAt
     this.#lookedAt = at
@@ -82,21 +82,33 @@ export class Watchdog {
     const runs = [...this.#options.runs()]
     const due: Due[] = []
     for (const run of runs) {
-      const finding = findingOf(run, limits, at)
       // Only what the probe found passes without the run having moved: its executor answers again.
       if (run.stuckClock === 'executor' && !isSilent(run, limits))
         run.send({ type: 'stuck.cleared' })
-      else if (finding && outranks(finding.clock, run.stuckClock)) {
-        const { clock, tool_call_id, limit_ms } = finding
-        const stuck_reason = reasonOf(finding)
-        const since = new Date(now() - (at - finding.since)).toISOString()
-        run.send({ type: 'stuck.noted', clock, stuck_reason, tool_call_id, limit_ms, since })
-      } else due.push(...this.#due(run, at))
+      else if (!this.#find(run, at)) due.push(...this.#due(run, at))
     }
     const held = heldOf(runs, due)
     for (const one of due) this.#judge(one, held)
     for (const run of runs) run.tell()
     return held
+  }
+
+  /** Between two looks at all of them, at one that is about to go on. */
+  lookAt(run: Watched): void {
+    const { isAway, monotonicMs } = this.#options
+    if (!isAway()) this.#find(run, monotonicMs())
+  }
+
+  /** What was found first stays for as long as it is true: it says why, what comes on top of it does not. */
+  #find(run: Watched, at: number): boolean {
+    if (run.stuckClock !== null) return false
+    const finding = findingOf(run, this.#options.limits, at)
+    if (!finding) return false
+    const { clock, tool_call_id, limit_ms } = finding
+    const stuck_reason = reasonOf(finding)
+    const since = new Date(this.#options.now() - (at - finding.since)).toISOString()
+    run.send({ type: 'stuck.noted', clock, stuck_reason, tool_call_id, limit_ms, since })
+    return true
   }
 
   /** Whether it is stuck for too long, if that is to count. */
@@ -167,7 +179,3 @@ const THINKING: ReadonlySet<RunStatus> = new Set(['running', 'resuming'])
 
 const isSilent = ({ begun, executorSilentMs }: Watched, { executor }: WatchdogLimits): boolean =>
   begun && executorSilentMs > executor
-
-/** The turn's clock counts whatever else was found; of the others the first one that found something. */
-const outranks = (clock: WatchdogClock, found: WatchdogClock | null): boolean =>
-  found === null || (clock === 'turn' && found !== 'turn')
