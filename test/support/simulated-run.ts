@@ -71,10 +71,12 @@ export class SimulatedRun {
     this.hosted.said(message, this.now)
   }
 
-  /** Its session comes to the start of something new. */
-  async arrive(): Promise<void> {
-    await this.hosted.fed(
-      () => !this.hosted.isHeldBack,
+  /** Its session comes to the start of something new, where it may find itself held. */
+  arrive(): void {
+    if (this.hosted.isHeldBack) return
+    let times = 0
+    void this.hosted.fed(
+      () => (times += 1) === 1,
       () => this.now,
       (run) => this.#watchdog.lookAt(run),
     )
