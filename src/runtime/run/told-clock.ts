@@ -13,15 +13,16 @@ export class ToldClock {
   #monotonicMs: () => number
   /** In a record that is under way. */
   #taken: { clock: RowClock | null; at: number } | null = null
-  /** What the row says, and since when about: its time is that of the commit, which comes before its answer. */
-  #told: { clock: RowClock | null; at: number; slackMs: number }
+  /** What the row says, and since when: from its commit on, which came after it was taken and before the answer. */
+  #told: { clock: RowClock | null; takenAt: number; answeredAt: number; slackMs: number }
   #lagMs = 0
 
   constructor(read: (at: number) => RowClock | null, monotonicMs: () => number) {
     this.#read = read
     this.#monotonicMs = monotonicMs
     // Whoever had the run before has left nothing.
-    this.#told = { clock: null, at: monotonicMs(), slackMs: SLACK_MS }
+    const at = monotonicMs()
+    this.#told = { clock: null, takenAt: at, answeredAt: at, slackMs: SLACK_MS }
   }
 
   /** As it goes into a record. */
@@ -34,22 +35,29 @@ export class ToldClock {
   /** That record is written. Where the database is slow time and again, nothing is gained by writing it once more. */
   settle(): void {
     if (!this.#taken) return
-    const at = this.#monotonicMs()
-    const lagMs = at - this.#taken.at
+    const answeredAt = this.#monotonicMs()
+    const { clock, at: takenAt } = this.#taken
+    const lagMs = answeredAt - takenAt
     const slackMs = SLACK_MS + Math.min(lagMs, this.#lagMs)
-    this.#told = { clock: this.#taken.clock, at, slackMs }
+    this.#told = { clock, takenAt, answeredAt, slackMs }
     this.#lagMs = lagMs
     this.#taken = null
   }
 
-  /** The row is to be written again. */
+  /**
+   * The row is to be written again. It has to be true whenever it was committed: where this process stood still after it
+   * was taken, the answer came so much later, and measured from that alone the time that was forgiven would not show.
+   */
   get isUntrue(): boolean {
     if (this.#taken) return false
-    const { clock, at, slackMs } = this.#told
+    const { clock, takenAt, answeredAt, slackMs } = this.#told
     const now = this.#monotonicMs()
     const read = this.#read(now)
     if (!read || !clock) return read !== clock
-    return differ(read, laterBy(clock, now - at), slackMs)
+    return (
+      differ(read, laterBy(clock, now - takenAt), SLACK_MS) ||
+      differ(read, laterBy(clock, now - answeredAt), slackMs)
+    )
   }
 }
 
