@@ -117,11 +117,17 @@ export interface Origin {
   checkpoint_id: string
 }
 
-/** What is read once when a run starts. */
-export interface RunOptions {
-  request_hash?: string
+/** How long a run may be silent, and be stuck, as whoever posted it says. */
+export interface Patience {
   timeouts?: { reasoning?: string; tool?: string; turn?: string }
   execution_timeout_override?: string | null
+}
+
+/** What is read once when a run starts. */
+export interface RunOptions extends Patience {
+  request_hash?: string
+  /** Of a child run: what the runs above it were given, the nearest first to count. */
+  above?: Patience
   callback_url?: string | null
   traceparent?: string
   /** Of a child run: the lanes of the runs above it, the nearest first. */

@@ -1,22 +1,35 @@
 import { afterAll, expect, test } from 'vitest'
+import { moduleFolder } from '../agents/module-folder.ts'
 import { api, type Run } from '../support/api.ts'
 import { eventually } from '../support/eventually.ts'
 import { freshDatabase } from '../support/fresh-database.ts'
 import { startService } from '../support/service.ts'
-import { scripted } from './setup.ts'
 
+/** They are at work beside what they delegate: who only waits is not parked. */
+const agents = moduleFolder({
+  'busy.ts': `import { once } from 'node:events'
+import { defineAgent } from 'runlane'
+export default defineAgent({
+  name: 'busy',
+  run: (ctx) => Promise.all([
+    ctx.step('work', ({ signal }) => once(signal, 'abort')),
+    ctx.delegate(ctx.input.agent, ctx.input.input),
+  ]),
+})
+`,
+})
 /** Each crash of their node parks the runs that had recorded nothing yet. */
 let service = await startService({
   databaseUrl: await freshDatabase(),
-  env: { RUNLANE_MAX_CRASHES: '1', RUNLANE_LEASE: '1s' },
+  env: { RUNLANE_AGENTS: agents.path, RUNLANE_MAX_CRASHES: '1', RUNLANE_LEASE: '1s' },
 })
 afterAll(() => service.kill())
 const client = api(service)
 
 test('a parked run that is cancelled ends after what it has delegated', async () => {
   const leaf = { agent: 'scripted', input: { steps: [{ think: 60_000 }] } }
-  const branch = { agent: 'scripted', input: { steps: [{ delegate: leaf }] } }
-  const root = await client.createRun(scripted([{ delegate: branch }]))
+  const branch = { agent: 'busy', input: leaf }
+  const root = await client.createRun({ agent: 'busy', input: branch })
   const tree = async (): Promise<Run[]> =>
     (await client.get(`/runs?conversation_id=${root.conversation_id}`)).body.runs
   await eventually(async () => {

@@ -26,7 +26,7 @@ async function endOfChild(steps: object[], more: Record<string, unknown> = {}) {
   return { root, child: only, isFlagged: told.includes('run_stuck') }
 }
 
-test('a delegated run has the limits of the run above it, however deep it is', async () => {
+test('a delegated run has the time that the run above it was given, however deep it is', async () => {
   const { root } = await endOfChild([child([child([slow])])], patient)
   expect(root).toMatchObject({
     status: 'completed',
@@ -48,13 +48,24 @@ test('how long it may be stuck is inherited as well', async () => {
   expect(isFlagged).toBe(true)
 })
 
+test('less time is meant for the work of the run alone that was given it', async () => {
+  const hasty = { timeouts: { tool: '100ms', turn: '200ms' }, execution_timeout_override: '100ms' }
+  const brief = { tool: 'brief', ms: 400 }
+  const { root, child: ended, isFlagged } = await endOfChild([child([brief])], hasty)
+  expect(root).toMatchObject({ status: 'completed' })
+  expect(ended).toMatchObject({ status: 'completed' })
+  expect(isFlagged).toBe(false)
+})
+
 test('limits of a delegation go before inherited ones, each for itself', async () => {
-  const given = { timeouts: { tool: '60s' } }
-  const inherited = { timeouts: { tool: '100ms', turn: '1s' }, execution_timeout_override: '10m' }
-  const { child: ended } = await endOfChild([child([slow], given)], inherited)
+  const given = { timeouts: { tool: '100ms' } }
+  const { child: ended } = await endOfChild([child([slow], given)], {
+    timeouts: { tool: '60s', turn: '60s' },
+    execution_timeout_override: '10m',
+  })
   expect(ended).toMatchObject({ status: 'completed' })
   const stuck = (await events(ended.run_id)).filter(({ event_type }) => event_type === 'run_stuck')
-  expect(stuck.map(({ payload }) => payload.stuck_reason)).toEqual(['turn.timeout(1s)'])
+  expect(stuck.map(({ payload }) => payload.stuck_reason)).toEqual(['tool_call.timeout(100ms)'])
 })
 
 test('a limit that is none is refused with its path', async () => {

@@ -39,6 +39,8 @@ export interface WorldOptions {
   concurrency?: number
   /** Agents beside the scripted one. */
   agents?: readonly Agent[]
+  /** In place of those: a folder of agent modules, which run in threads. */
+  folder?: string
   clock?: Clock
   /** Another executor, made of the local one: one that loses what it is told. */
   executor?: (local: StartSession) => StartSession
@@ -179,6 +181,7 @@ class LocalReplica implements Replica {
       silenceMs: watchdogExecutorMs,
       onUncaught: () => {},
     })
+    if (options.folder !== undefined) await executors.load(options.folder)
     const log = { info: () => {}, warn: () => {}, error: () => {} }
     const node = new RunlaneNode({
       database,

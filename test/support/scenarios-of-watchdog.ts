@@ -1,6 +1,9 @@
+import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import { play, type Play, type Scenario } from './scenario.ts'
 import type { Run } from './api.ts'
+
+const FIXTURES = fileURLToPath(new URL('fixtures', import.meta.url))
 
 /** What the watchdog has said of a run, in order. */
 async function found({ events }: Play, run: Run): Promise<string[]> {
@@ -16,12 +19,12 @@ export const watchdogScenarios: readonly Scenario[] = [
   {
     name: 'a run that blocks its executor is flagged as stuck, and no longer when the executor answers again',
     needs: ['active--stuck.noted[0]', 'active--stuck.cleared[0]'],
-    alone: { watchdogExecutorMs: 300 },
+    alone: { watchdogExecutorMs: 300, folder: FIXTURES },
     async play({ service, deadlineMs }) {
       const stage = play(service, deadlineMs)
-      const { api, post, tells, ends } = stage
+      const { api, tells, ends } = stage
       const stuck_reason = 'executor.unresponsive(300ms)'
-      const run = await post([{ spin: 1_500 }, { think: 60_000 }])
+      const run = await api.createRun({ agent: 'blocked', input: null })
       await tells(run, 'run_stuck')
       expect((await api.get('/runs?stuck=true')).body.runs).toMatchObject([
         { run_id: run.run_id, stuck_reason, status: 'running' },

@@ -74,9 +74,10 @@ function optionsOf(
   { source, request_hash, traceparent }: ForkRequest,
   forked_from: NonNullable<RunOptions['forked_from']>,
 ): RunOptions {
-  const { timeouts, execution_timeout_override } = source.options
+  const { timeouts, execution_timeout_override, above } = source.options
   return {
     ...(timeouts === undefined ? {} : { timeouts }),
+    ...(above === undefined ? {} : { above }),
     ...(execution_timeout_override === undefined ? {} : { execution_timeout_override }),
     ...(request_hash === null ? {} : { request_hash }),
     ...(traceparent === null ? {} : { traceparent }),

@@ -32,14 +32,16 @@ export const childOf = (parent: HostedRow, child: Delegation): RunDraft => ({
   options: { lanes_above: lanesOf(parent), ...inherited(parent, child) },
 })
 
-/** Whoever gave a run more time meant what it delegates as well: to wait for that is its work. */
 function inherited({ options }: HostedRow, child: Delegation): Partial<RunDraft['options']> {
-  const { traceparent, execution_timeout_override } = options
-  const timeouts = { ...options.timeouts, ...child.timeouts }
+  const { traceparent, above } = options
+  const timeouts = { ...above?.timeouts, ...options.timeouts }
+  const execution_timeout_override =
+    options.execution_timeout_override ?? above?.execution_timeout_override ?? null
+  const isPatient = Object.keys(timeouts).length > 0 || execution_timeout_override !== null
   return {
     ...(traceparent === undefined ? {} : { traceparent }),
-    ...(Object.keys(timeouts).length === 0 ? {} : { timeouts }),
-    ...(execution_timeout_override ? { execution_timeout_override } : {}),
+    ...(child.timeouts === undefined ? {} : { timeouts: child.timeouts }),
+    ...(isPatient ? { above: { timeouts, execution_timeout_override } } : {}),
   }
 }
 

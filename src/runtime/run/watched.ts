@@ -18,6 +18,7 @@ export function watchedOf(hosted: Hosted, now: number): Watched {
   const { ledger, vitals, session } = hosted
   const { status, row, fields, chart } = ledger
   const { stuck_clock, stuck_reason, stuck_call } = chart.context
+  const own = row.options
   vitals.look(status, now)
   vitals.flag(stuck_clock, now)
   const { stuck, begun, turnSince, turnLimitFrom, movedAt, calls } = vitals
@@ -29,7 +30,8 @@ export function watchedOf(hosted: Hosted, now: number): Watched {
     stuckCall: stuck_call,
     stuckSince: stuck?.at ?? null,
     judged: stuck?.judged ?? false,
-    override: row.options.execution_timeout_override ?? null,
+    override: own.execution_timeout_override ?? null,
+    overrideAbove: own.above?.execution_timeout_override ?? null,
     // What is about to be begun anew has not begun, whatever is left of the session before.
     begun: begun && status !== 'resuming',
     turnSince,
@@ -39,7 +41,11 @@ export function watchedOf(hosted: Hosted, now: number): Watched {
     calls,
     executorSilentMs: session?.silentMs ?? 0,
     probe: session?.probe() ?? 'unknown',
-    own: { agent: session?.timeouts ?? {}, run: row.options.timeouts ?? {} },
+    own: {
+      agent: session?.timeouts ?? {},
+      run: own.timeouts ?? {},
+      above: own.above?.timeouts ?? {},
+    },
     forgive: (ms) => vitals.forgive(ms),
     send: (message) => {
       if (message.type === 'verdict.noted' && vitals.stuck) vitals.stuck.judged = true

@@ -35,7 +35,12 @@ export interface Clocked {
   calls: readonly CallVitals[]
   /** Since its executor has shown a sign of life; 0 where it cannot be blocked. */
   executorSilentMs: number
-  own: { readonly agent: OwnLimits; readonly run: OwnLimits }
+  own: {
+    readonly agent: OwnLimits
+    readonly run: OwnLimits
+    /** Of the runs above it. */
+    readonly above?: OwnLimits
+  }
 }
 
 /** What the clock of auto-termination reads of a run; times are monotonic milliseconds. */
@@ -50,6 +55,8 @@ export interface Flagged {
   stuckSince: number | null
   /** How long this run may be stuck, such as `"30m"`, whatever holds for others. */
   override: string | null
+  /** The same of the runs above it. */
+  overrideAbove?: string | null
 }
 
 export type AutoTerminate =
@@ -172,14 +179,20 @@ function limitOfCall(
     : { limit_ms: timeout_ms, graceMs: ENDING_MS }
 }
 
-/** What a run may take by this clock: as it says itself, or its agent, or else as all may. */
+/**
+ * What a run may take by this clock: as it says itself, or its agent, or else as all may. Whoever gave a run more time meant what
+ * it delegates as well, as to wait for that is its work; less time is meant for its own work alone.
+ */
 function limitOf(
   { own }: Pick<Clocked, 'own'>,
   clock: keyof OwnLimits,
   limits: WatchdogLimits,
 ): number {
   const given = own.run[clock] ?? own.agent[clock]
-  return given === undefined ? limits[clock] : parseDuration(given)
+  const limit_ms = given === undefined ? limits[clock] : parseDuration(given)
+  const above = own.above?.[clock]
+  if (above === undefined || own.run[clock] !== undefined) return limit_ms
+  return Math.max(limit_ms, parseDuration(above))
 }
 
 /**
@@ -189,7 +202,9 @@ function limitOf(
 export function patienceWith(run: Flagged, autoTerminate: AutoTerminate): number | null {
   if (standsStill(run)) return null
   if (run.override !== null) return parseDuration(run.override)
-  return autoTerminate.mode === 'off' ? null : autoTerminate.afterMs
+  if (autoTerminate.mode === 'off') return null
+  const { afterMs } = autoTerminate
+  return run.overrideAbove ? Math.max(afterMs, parseDuration(run.overrideAbove)) : afterMs
 }
 
 /** What it was found by, and how long it is stuck, do not count on for the moment. */
