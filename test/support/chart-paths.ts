@@ -100,7 +100,14 @@ const isFar = ({ context }: RunSnapshot): boolean =>
   (context.attempt > 1 && context.tools + context.children > 1) ||
   // Whatever a run does while it is stuck or unread, it does without: its first attempt shows all there is to see.
   ((context.stuck_clock !== null || context.orphan) &&
-    (context.attempt > 1 || context.tools + context.children > 1))
+    (context.attempt > 1 || context.tools + context.children > 1)) ||
+  // Work beside a child counts when the attempt is lost that waits for it, and for nothing else.
+  (context.works_beside &&
+    (context.stuck_clock !== null ||
+      context.orphan ||
+      context.attempt > 1 ||
+      context.tools > 0 ||
+      context.children !== 1))
 
 // The declarations of xstate/graph do not pass our compiler options.
 const options = (input: RunInput): never =>
