@@ -8,13 +8,18 @@ import { startService } from '../support/service.ts'
 /** They are at work beside what they delegate: who only waits is not parked. */
 const agents = moduleFolder({
   'busy.ts': `import { once } from 'node:events'
-import { defineAgent } from 'runlane'
+import { defineAgent, tool, z } from 'runlane'
+const work = tool({
+  description: 'works until it is told to stop',
+  input: z.object({}),
+  effects: 'none',
+  timeout: '1h',
+  execute: (_, { signal }) => once(signal, 'abort'),
+})
 export default defineAgent({
   name: 'busy',
-  run: (ctx) => Promise.all([
-    ctx.step('work', ({ signal }) => once(signal, 'abort')),
-    ctx.delegate(ctx.input.agent, ctx.input.input),
-  ]),
+  tools: { work },
+  run: (ctx) => Promise.all([ctx.delegate(ctx.input.agent, ctx.input.input), ctx.tool('work', {})]),
 })
 `,
 })
@@ -33,8 +38,10 @@ test('a parked run that is cancelled ends after what it has delegated', async ()
   const tree = async (): Promise<Run[]> =>
     (await client.get(`/runs?conversation_id=${root.conversation_id}`)).body.runs
   await eventually(async () => {
-    const statuses = (await tree()).map(({ status }) => status)
-    return statuses.length === 3 && statuses[0] === 'running'
+    const [last, ...above] = await tree()
+    return (
+      last?.status === 'running' && above.length === 2 && above.every(({ tool }) => tool !== null)
+    )
   })
   await service.kill()
   service = await service.restart()
