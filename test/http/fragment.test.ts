@@ -82,7 +82,8 @@ describe.skipIf(!chromiumFound)('the status fragment in Chromium', () => {
       { timeout: 60_000 },
       async () => {
         const conversationId = `resumes with ${htmx}`
-        const steps = [{ journal: JOURNAL }, { think: 2_000 }, { return: 'done' }]
+        // Long enough for the page to be there before its end, and for the crash.
+        const steps = [{ journal: JOURNAL }, { think: 5_000 }, { return: 'done' }]
         const { run_id } = await api(service).createRun(
           scripted(steps, { conversation_id: conversationId }),
         )

@@ -8,7 +8,7 @@ import { seeded } from './random.ts'
 import type { Service } from './service.ts'
 
 /** Kills of one database's test in total. */
-export const KILLS = Number(process.env['CHAOS_KILLS'] ?? 25)
+export const KILLS = Number(process.env['CHAOS_KILLS'] ?? 15)
 /** The same seed repeats the same scripts and moments, though not the same races. */
 export const SEED = Number(process.env['CHAOS_SEED'] ?? Date.now() % 1_000_000)
 
